@@ -1,0 +1,40 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// Outcome is what one probe found. A failed check is data, not an error.
+type Outcome struct {
+	Verdict  uptime.Verdict
+	Reason   uptime.Reason
+	Message  string // one sentence for a person; empty when up
+	Duration time.Duration
+	Phases   uptime.Phases
+	Evidence *uptime.Evidence // always filled by a probe; the worker drops it for up results
+}
+
+// Check is a monitor made ready to run: parsed, validated, compiled once and used
+// by many goroutines at once.
+type Check interface {
+	// Run makes one fresh attempt. It returns by the monitor's timeout + 2 s whatever
+	// the target does, and sooner when ctx ends (verdict unknown, reason Aborted).
+	Run(ctx context.Context) Outcome
+}
+
+// Type is a check type: one file, its test, and one line in the table of New.
+type Type interface {
+	// Name is the monitor's "type".
+	Name() string
+	// Compile validates target, config and assertions and makes the check. Its errors
+	// are of kind uptime.Invalid and name every wrong field ("config.method",
+	// "assertions[2].value").
+	Compile(m uptime.Monitor, env Env) (Check, error)
+	// Redact is config with its secrets replaced by uptime.Redacted and its defaults
+	// filled in, as the owner may read it.
+	Redact(config json.RawMessage) (json.RawMessage, error)
+}

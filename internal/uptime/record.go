@@ -1,0 +1,70 @@
+package uptime
+
+import "time"
+
+// Policy is what evaluate needs to know of a monitor.
+type Policy struct {
+	Confirm  Confirm
+	Interval time.Duration
+	Regions  []string
+	Revision int64
+}
+
+// Facts are what the recorder's transaction has locked and read about one monitor
+// whose state may change.
+type Facts struct {
+	Monitor Monitor // without Config
+	State   State
+	// Open is the monitor's open incident, nil if there is none.
+	Open *Incident
+	// Gap is the monitor's open gap, nil if there is none.
+	Gap *Gap
+	// Results are the stored results to fold, in ResultKey order: those just
+	// inserted and any stored after the state's cursors that were not folded yet.
+	Results []CheckResult
+	// LastGood is the start of the last good result before the first of Results;
+	// zero if there is none.
+	LastGood time.Time
+	// Latest is, per region, the greatest ScheduledAt stored, Results included.
+	// A result that is older than it and not in order is late.
+	Latest map[string]time.Time
+}
+
+// Change is what the incident manager decides about one monitor. The recorder
+// writes all of it in the transaction that stored the results.
+type Change struct {
+	State      State
+	Superseded []ResultKey // results to mark as not evaluated
+	Transition *Transition // nil if the verdict stays
+	Open       *Incident   // to insert
+	Update     *Incident   // to update in place: reason, resolution, recovery evidence
+	Events     []Event     // IncidentID 0 means the incident in Open
+	Alerts     []Alert     // IncidentID 0 means the incident in Open
+	OpenGap    *Gap
+	CloseGap   time.Time // when the open gap ended; zero leaves it open
+}
+
+// Recorded is what became of one result.
+type Recorded struct {
+	State    State   // the monitor's state after it; meaningful unless Quiet
+	Quiet    bool    // stored, and the state did not need to be looked at
+	AlertIDs []int64 // alerts that were written, to hint the notifier about
+}
+
+// Claim is a delivery that a notifier has taken, with all it needs to send it.
+// Its attempt is on record already, with OutcomeUnknown.
+type Claim struct {
+	Delivery Delivery
+	Attempt  int    // its number, from 1
+	Token    string // fences the outcome: a claim that was given on cannot be finished by its old holder
+	Channel  Channel
+	Alert    Alert
+}
+
+// Verdict of the notifier about a claim's attempt.
+type SendResult struct {
+	Attempt DeliveryAttempt
+	Status  DeliveryStatus // DeliveryPending to try again at NextAt
+	NextAt  time.Time
+	Cause   string
+}

@@ -1,0 +1,22 @@
+package worker
+
+import (
+	"context"
+
+	"vedette/internal/uptime"
+)
+
+// Store reads what is to be run.
+type Store interface {
+	// Monitors returns those of the ids that exist, with Config unsealed.
+	Monitors(ctx context.Context, ids []int64) ([]uptime.Monitor, error)
+	// ParkMonitor notes that a monitor's definition cannot be run. It is shown to its
+	// owner and not scheduled until it is changed.
+	ParkMonitor(ctx context.Context, id, revision int64, problem string) error
+}
+
+// Recorder stores results. Record returns when r is committed, or with the error
+// that kept it from being so; it is safe to call again with the same result.
+type Recorder interface {
+	Record(ctx context.Context, r uptime.CheckResult) (uptime.Recorded, error)
+}
