@@ -55,52 +55,6 @@ type Users interface {
 	SaveIdempotent(ctx context.Context, userID int64, key string, fingerprint []byte, status int, body []byte) error
 }
 
-// MonitorFilter selects monitors. Zero fields do not select.
-type MonitorFilter struct {
-	OwnerID int64
-	Query   string // substring of name or target, case-insensitive
-	Tags    []string
-	Verdict *uptime.Verdict
-	Enabled *bool
-	Type    string
-	After   int64 // cursor: ids greater than this
-	Limit   int
-}
-
-// MonitorView is a monitor with what is believed of it. The store applies the
-// liveness rule: a verdict the auditor does not vouch for any more (its progress
-// is older than 2.5 intervals) reads as unknown, reason monitor_blind.
-type MonitorView struct {
-	uptime.Monitor
-	State      uptime.State
-	IncidentID int64 // the open one, or 0
-}
-
-// Bucket is one roll-up step of a monitor's results.
-type Bucket struct {
-	Start     time.Time
-	Up        int64
-	Degraded  int64
-	Down      int64
-	Unknown   int64
-	MeanMicro int64 // mean duration of good results, microseconds
-	P50Micro  int64 // quantiles from the mergeable histogram, within 10 %
-	P95Micro  int64
-	P99Micro  int64
-}
-
-// Uptime is time-weighted: Up/(Up+Down). Unknown time is in neither.
-type Uptime struct {
-	From, To  time.Time
-	Up        time.Duration
-	Down      time.Duration
-	Unknown   time.Duration // gaps: we could not observe
-	Paused    time.Duration
-	Ratio     float64 // Up/(Up+Down); 0 when nothing was observed, see Coverage
-	Coverage  float64 // (Up+Down)/(Up+Down+Unknown); 0 when nothing was observed
-	Incidents int
-}
-
 // Monitors keeps monitors and what was found of them.
 type Monitors interface {
 	// CreateMonitor stores m (ID, Revision, instants are set by it). A channel that is
@@ -115,30 +69,21 @@ type Monitors interface {
 	// DeleteMonitor removes the monitor and its results, and resolves its open incident
 	// ("monitor_deleted", with its alert); incidents stay.
 	DeleteMonitor(ctx context.Context, owner, id int64) (alertIDs []int64, err error)
-	Monitor(ctx context.Context, owner, id int64) (MonitorView, error)
-	ListMonitors(ctx context.Context, f MonitorFilter) ([]MonitorView, error)
+	Monitor(ctx context.Context, owner, id int64) (uptime.MonitorView, error)
+	ListMonitors(ctx context.Context, f uptime.MonitorFilter) ([]uptime.MonitorView, error)
 	CountMonitors(ctx context.Context, owner int64) (int, error)
 	// ListResults returns results scheduled in [from, to), newest first, at most limit,
 	// older than before when that is not zero; only those not up if failing.
 	ListResults(ctx context.Context, owner, id int64, from, to time.Time, before uptime.ResultKey, failing bool, limit int) ([]uptime.CheckResult, error)
-	Uptime(ctx context.Context, owner, id int64, from, to time.Time) (Uptime, error)
+	Uptime(ctx context.Context, owner, id int64, from, to time.Time) (uptime.Uptime, error)
 	// Buckets returns roll-ups of step (an hour or a day) that start in [from, to).
-	Buckets(ctx context.Context, owner, id int64, from, to time.Time, step time.Duration) ([]Bucket, error)
+	Buckets(ctx context.Context, owner, id int64, from, to time.Time, step time.Duration) ([]uptime.Bucket, error)
 	Gaps(ctx context.Context, owner, id int64, from, to time.Time) ([]uptime.Gap, error)
-}
-
-// IncidentFilter selects incidents, newest first.
-type IncidentFilter struct {
-	OwnerID   int64 // 0: everybody's, and those about ourselves
-	MonitorID int64
-	Open      *bool
-	Before    int64 // cursor: ids less than this
-	Limit     int
 }
 
 // Incidents keeps outages and what people did about them.
 type Incidents interface {
-	ListIncidents(ctx context.Context, f IncidentFilter) ([]uptime.Incident, error)
+	ListIncidents(ctx context.Context, f uptime.IncidentFilter) ([]uptime.Incident, error)
 	Incident(ctx context.Context, owner, id int64) (uptime.Incident, []uptime.Event, []uptime.Delivery, error)
 	// Acknowledge notes who took the incident. A second call changes nothing.
 	Acknowledge(ctx context.Context, owner, id, userID int64, at time.Time) (uptime.Incident, error)
@@ -158,19 +103,9 @@ type Channels interface {
 	TestChannel(ctx context.Context, owner, id int64) (deliveryID, alertID int64, err error)
 }
 
-// DeliveryFilter selects deliveries, newest first.
-type DeliveryFilter struct {
-	OwnerID    int64
-	IncidentID int64
-	ChannelID  int64
-	Status     uptime.DeliveryStatus
-	Before     int64
-	Limit      int
-}
-
 // Deliveries is the record of who was told what.
 type Deliveries interface {
-	ListDeliveries(ctx context.Context, f DeliveryFilter) ([]uptime.Delivery, error)
+	ListDeliveries(ctx context.Context, f uptime.DeliveryFilter) ([]uptime.Delivery, error)
 	// Delivery has its Log filled.
 	Delivery(ctx context.Context, owner, id int64) (uptime.Delivery, error)
 	// Resend makes a delivered, dead or suppressed delivery due again, under its old
@@ -178,23 +113,10 @@ type Deliveries interface {
 	Resend(ctx context.Context, owner, id int64) (uptime.Delivery, error)
 }
 
-// LiveEvent is a change that pages and API clients follow as it happens.
-type LiveEvent struct {
-	ID        int64     `json:"-"`
-	OwnerID   int64     `json:"-"`
-	At        time.Time `json:"at"`
-	Type      string    `json:"type"` // monitor.changed, monitor.deleted, state.changed, incident.opened, …
-	MonitorID int64     `json:"monitor_id,omitempty"`
-	Incident  int64     `json:"incident_id,omitempty"`
-	Delivery  int64     `json:"delivery_id,omitempty"`
-	Verdict   string    `json:"verdict,omitempty"`
-	Reason    string    `json:"reason,omitempty"`
-}
-
 // Events are written in the transactions that make them true, and kept a day, so
 // that any replica can serve any stream from any point.
 type Events interface {
 	// EventsAfter returns events with greater ids, oldest first.
-	EventsAfter(ctx context.Context, id int64, limit int) ([]LiveEvent, error)
+	EventsAfter(ctx context.Context, id int64, limit int) ([]uptime.LiveEvent, error)
 	LastEventID(ctx context.Context) (int64, error)
 }
