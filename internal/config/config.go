@@ -108,7 +108,7 @@ func (s *Storage) Validate() error {
 	}
 	u, err := url.Parse(d)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") || u.Path == "" {
-		return fmt.Errorf("--database is neither sqlite nor a postgres:// URL: write --database sqlite, or --database postgres://user:password@host:5432/vedette")
+		return usage("--database is neither sqlite nor a postgres:// URL: write --database sqlite, or --database postgres://user:password@host:5432/vedette")
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (s *Serve) Validate() error {
 	}
 	for _, r := range s.Roles {
 		if !slices.Contains(allRoles, r) {
-			return fmt.Errorf("--roles: %q is none of all, api, scheduler, worker, notifier", r)
+			return usage("--roles: %q is none of all, api, scheduler, worker, notifier", r)
 		}
 	}
 	if err := s.validateQueue(); err != nil {
@@ -132,20 +132,20 @@ func (s *Serve) Validate() error {
 	}
 	for _, p := range s.TrustedProxies {
 		if _, err := netip.ParsePrefix(p); err != nil {
-			return fmt.Errorf("--trusted-proxies: %q is not a network: write it like 10.0.0.0/8", p)
+			return usage("--trusted-proxies: %q is not a network: write it like 10.0.0.0/8", p)
 		}
 	}
 	if s.Concurrency < 1 || s.Concurrency > 100_000 {
-		return fmt.Errorf("--concurrency %d: choose 1 to 100000", s.Concurrency)
+		return usage("--concurrency %d: choose 1 to 100000", s.Concurrency)
 	}
 	if s.KeepResults < 48*time.Hour {
-		return fmt.Errorf("--keep-results %s: keep at least 48h, the daily figures are made from them", s.KeepResults)
+		return usage("--keep-results %s: keep at least 48h, the daily figures are made from them", s.KeepResults)
 	}
 	if (s.AdminEmail == "") != (s.AdminPassword == "") {
-		return fmt.Errorf("VEDETTE_ADMIN_EMAIL and VEDETTE_ADMIN_PASSWORD go together: set both or neither")
+		return usage("VEDETTE_ADMIN_EMAIL and VEDETTE_ADMIN_PASSWORD go together: set both or neither")
 	}
 	if s.Demo && !s.Embedded() {
-		return fmt.Errorf("--demo runs by itself: leave out --queue and --database")
+		return usage("--demo runs by itself: leave out --queue and --database")
 	}
 	return s.validatePublicURL()
 }
@@ -153,16 +153,16 @@ func (s *Serve) Validate() error {
 func (s *Serve) validateQueue() error {
 	if s.Queue == "memory" {
 		if len(s.Roles) != len(allRoles) {
-			return fmt.Errorf("--queue memory lives inside one process, so it needs all roles: leave out --roles, or add --queue redis://… and --database postgres://…")
+			return usage("--queue memory lives inside one process, so it needs all roles: leave out --roles, or add --queue redis://… and --database postgres://…")
 		}
 		return nil
 	}
 	u, err := url.Parse(s.Queue)
 	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix") {
-		return fmt.Errorf("--queue is neither memory nor a redis:// URL: write --queue redis://host:6379/0")
+		return usage("--queue is neither memory nor a redis:// URL: write --queue redis://host:6379/0")
 	}
 	if s.SQLite() {
-		return fmt.Errorf("--queue redis:// is for several processes, and SQLite is a file of one: add --database postgres://user:password@host/vedette, or leave out --queue")
+		return usage("--queue redis:// is for several processes, and SQLite is a file of one: add --database postgres://user:password@host/vedette, or leave out --queue")
 	}
 	return nil
 }
@@ -173,7 +173,9 @@ func (s *Serve) validatePublicURL() error {
 	}
 	u, err := url.Parse(s.PublicURL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
-		return fmt.Errorf("--public-url %q: write it like https://vedette.example.org", s.PublicURL)
+		return usage("--public-url %q: write it like https://vedette.example.org", s.PublicURL)
 	}
 	return nil
 }
+
+func usage(format string, args ...any) error { return UsageError(fmt.Sprintf(format, args...)) }
