@@ -56,4 +56,7 @@ type Sent struct {
 	Excerpt    string // at most 512 bytes, no secrets
 	ProviderID string
 	RetryAfter time.Duration
+	// Horizon shortens the time for which a temporary failure is repeated; 0 means
+	// the usual 24 h.
+	Horizon time.Duration
 }

@@ -70,4 +70,5 @@ const (
 	Aborted       Reason = "aborted"         // we were told to stop in mid-check
 	BadConfig     Reason = "config_error"    // the monitor's definition cannot be run here
 	Blocked       Reason = "blocked_address" // the target's address is not allowed by --private-targets
+	Undelivered   Reason = "undelivered"     // of an incident of our own: an alert reached nobody, or was given up
 )
