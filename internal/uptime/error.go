@@ -3,6 +3,7 @@ package uptime
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what a caller can do about an error. Adapters (store, queue, guard)
@@ -44,6 +45,8 @@ type Error struct {
 	Message string
 	Fields  []Field
 	Err     error
+	// RetryAfter is when to come back, for RateLimited and Unavailable; 0: not known.
+	RetryAfter time.Duration
 }
 
 // Error joins the message, the fields and the cause, for logs.
