@@ -68,7 +68,7 @@ func (s *smtpSession) transact(ctx context.Context, c *smtp.Client, err error) S
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = c.UpdateDeadline(time.Until(deadline))
 	}
-	if err := c.Mail(s.server.From); err != nil {
+	if err := c.Mail("<" + s.server.From + ">"); err != nil {
 		return s.judge(ctx, "sender", err)
 	}
 	taken, err := s.recipients(c)
@@ -103,7 +103,7 @@ func (s *smtpSession) transact(ctx context.Context, c *smtp.Client, err error) S
 func (s *smtpSession) recipients(c *smtp.Client) ([]string, error) {
 	var taken []string
 	for _, to := range s.to {
-		err := c.Rcpt(to)
+		err := c.Rcpt("<" + to + ">")
 		reply, isReply := errors.AsType[*textproto.Error](err)
 		switch {
 		case err == nil:

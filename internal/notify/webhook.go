@@ -84,6 +84,9 @@ type webhookEvent struct {
 
 // webhookBody is the body of every attempt to post a.
 func webhookBody(a uptime.Alert) ([]byte, error) {
+	if a.Body.Monitor.Tags == nil {
+		a.Body.Monitor.Tags = []string{} // a list, for receivers with typed decoders
+	}
 	return json.Marshal(webhookEvent{a.Kind, a.CreatedAt.UTC(), a.Body})
 }
 
