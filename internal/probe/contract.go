@@ -15,7 +15,9 @@ type Outcome struct {
 	Message  string // one sentence for a person; empty when up
 	Duration time.Duration
 	Phases   uptime.Phases
-	Evidence *uptime.Evidence // always filled by a probe; the worker drops it for up results
+	// Evidence is filled when the verdict is not up, and always under
+	// Env.AlwaysEvidence: building it costs, and an up result keeps none.
+	Evidence *uptime.Evidence
 }
 
 // Check is a monitor made ready to run: parsed, validated, compiled once and used

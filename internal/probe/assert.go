@@ -1,0 +1,337 @@
+package probe
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// Bounds of what a user may ask to be evaluated on every check.
+const (
+	maxAssertions = 50
+	maxPattern    = 1024 // bytes of a regular expression; RE2 makes the rest linear
+)
+
+// facts is what assertions judge.
+type facts struct {
+	status   int
+	header   http.Header
+	body     []byte
+	whole    bool // body is all there is
+	document *document
+	duration time.Duration
+	phases   uptime.Phases
+	chain    []*x509.Certificate
+	now      time.Time
+}
+
+// found is how one assertion went.
+type found struct {
+	ok     bool
+	more   bool          // cannot be told without the part of the body that was too large
+	actual string        // for a person
+	reason uptime.Reason // instead of the assertion's own, if not empty
+}
+
+// judge evaluates one compiled assertion.
+type judge func(*facts) found
+
+// stage is when an assertion's facts are known.
+type stage uint8
+
+const (
+	stageHead stage = iota // status and headers
+	stageBody              // the body was read
+	stageEnd               // all of it: times, certificates
+)
+
+// assertion is one expectation, compiled.
+type assertion struct {
+	uptime.Assertion
+	stage    stage
+	reason   uptime.Reason
+	expected string
+	judge    judge
+}
+
+// compiler makes the judge of one assertion, or notes what is wrong with it.
+type compiler func(a *assertion, path string, p *uptime.Problems)
+
+// compileAssertions compiles those whose source the type knows.
+func compileAssertions(list []uptime.Assertion, sources map[string]compiler, p *uptime.Problems) []assertion {
+	if len(list) > maxAssertions {
+		p.Add("assertions", "are %d; at most %d are allowed", len(list), maxAssertions)
+		return nil
+	}
+	out := make([]assertion, 0, len(list))
+	for i, a := range list {
+		path := fmt.Sprintf("assertions[%d]", i)
+		compile, ok := sources[a.Source]
+		if !ok {
+			p.Add(path+".source", "%q is not something this type can look at%s", a.Source, suggest(a.Source, sources))
+			continue
+		}
+		switch a.Severity {
+		case "", uptime.SeverityDown, uptime.SeverityDegraded:
+		default:
+			p.Add(path+".severity", "must be down or degraded")
+		}
+		c := assertion{Assertion: a}
+		c.expected = strings.TrimSpace(a.Op + " " + clean(string(a.Value), 100))
+		compile(&c, path, p)
+		out = append(out, c)
+	}
+	return out
+}
+
+// message says what was expected and what came instead.
+func (a *assertion) message(actual string) string {
+	what := a.Source
+	if a.Property != "" {
+		what += " " + a.Property
+	}
+	return fmt.Sprintf("Expected %s %s, got %s.", clean(what, 100), a.expected, clean(cmp.Or(actual, "nothing"), 256))
+}
+
+// compileStatus takes a set such as "200-299,301".
+func compileStatus(a *assertion, path string, p *uptime.Problems) {
+	a.stage, a.reason = stageHead, uptime.HTTPStatus
+	want := map[string]bool{"in": true, "eq": true, "not_in": false, "ne": false}
+	positive, ok := want[a.Op]
+	if !ok {
+		badOp(a, path, p, "in", "not_in", "eq", "ne")
+		return
+	}
+	set, err := parseStatusSet(a.Value)
+	if err != nil {
+		p.Add(path+".value", "%v", err)
+		return
+	}
+	a.judge = func(f *facts) found {
+		return found{ok: set.has(f.status) == positive, actual: strconv.Itoa(f.status)}
+	}
+}
+
+type statusSet [][2]int
+
+func (s statusSet) has(code int) bool {
+	return slices.ContainsFunc(s, func(r [2]int) bool { return r[0] <= code && code <= r[1] })
+}
+
+func parseStatusSet(raw json.RawMessage) (statusSet, error) {
+	wrong := fmt.Errorf(`must be status codes such as "200-299,301"`)
+	var text string
+	if json.Unmarshal(raw, &text) != nil {
+		text = strings.TrimSpace(string(raw))
+	}
+	var set statusSet
+	for item := range strings.SplitSeq(text, ",") {
+		lo, hi, ranged := strings.Cut(strings.TrimSpace(item), "-")
+		if !ranged {
+			hi = lo
+		}
+		if c, ok := strings.CutSuffix(strings.ToLower(lo), "xx"); ok && !ranged {
+			lo, hi = c+"00", c+"99"
+		}
+		a, err1 := strconv.Atoi(strings.TrimSpace(lo))
+		b, err2 := strconv.Atoi(strings.TrimSpace(hi))
+		if err1 != nil || err2 != nil || a < 100 || b > 999 || a > b {
+			return nil, wrong
+		}
+		set = append(set, [2]int{a, b})
+	}
+	return set, nil
+}
+
+// compileBody looks for text. A match in the part that was read settles it, even
+// when the rest was too large.
+func compileBody(a *assertion, path string, p *uptime.Problems) {
+	a.stage, a.reason = stageBody, uptime.Keyword
+	match, positive, ok := compileMatch(a, path, p)
+	if !ok {
+		return
+	}
+	if !positive {
+		a.reason = uptime.KeywordBad
+	}
+	a.judge = func(f *facts) found {
+		hit := match(f.body)
+		if !hit && !f.whole {
+			return found{more: true, actual: "a body too large to search"}
+		}
+		if hit {
+			return found{ok: positive, actual: "a body that has it"}
+		}
+		return found{ok: !positive, actual: "a body of " + strconv.Itoa(len(f.body)) + " bytes without it"}
+	}
+}
+
+// compileMatch reads the text operators shared by body, header and JSON.
+func compileMatch(a *assertion, path string, p *uptime.Problems) (match func([]byte) bool, positive, ok bool) {
+	text, isText := stringValue(a.Value)
+	if !isText {
+		p.Add(path+".value", "must be a string")
+		return nil, false, false
+	}
+	base, negated := strings.CutPrefix(a.Op, "not_")
+	switch base {
+	case "contains":
+		if text == "" {
+			p.Add(path+".value", "must not be empty: every text contains it")
+			return nil, false, false
+		}
+		want := []byte(text)
+		return func(b []byte) bool { return bytes.Contains(b, want) }, !negated, true
+	case "matches":
+		if len(text) > maxPattern {
+			p.Add(path+".value", "is longer than %d bytes", maxPattern)
+			return nil, false, false
+		}
+		re, err := regexp.Compile(text)
+		if err != nil {
+			p.Add(path+".value", "is not a regular expression (RE2): %v", err)
+			return nil, false, false
+		}
+		return re.Match, !negated, true
+	}
+	badOp(a, path, p, "contains", "not_contains", "matches", "not_matches")
+	return nil, false, false
+}
+
+// compileHeader looks at one response header; several lines of it are joined
+// with ", ".
+func compileHeader(a *assertion, path string, p *uptime.Problems) {
+	a.stage, a.reason = stageHead, uptime.Header
+	if a.Property == "" {
+		p.Add(path+".property", "must name a header")
+		return
+	}
+	name := http.CanonicalHeaderKey(a.Property)
+	switch a.Op {
+	case "exists", "not_exists":
+		want := a.Op == "exists"
+		a.judge = func(f *facts) found {
+			v, ok := f.header[name]
+			return found{ok: ok == want, actual: strings.Join(v, ", ")}
+		}
+		return
+	case "eq", "ne":
+		text, ok := stringValue(a.Value)
+		if !ok {
+			p.Add(path+".value", "must be a string")
+			return
+		}
+		want := a.Op == "eq"
+		a.judge = func(f *facts) found {
+			v := strings.Join(f.header[name], ", ")
+			return found{ok: (v == text) == want, actual: v}
+		}
+		return
+	}
+	match, positive, ok := compileMatch(a, path, p)
+	if !ok {
+		return
+	}
+	a.judge = func(f *facts) found {
+		v := strings.Join(f.header[name], ", ")
+		return found{ok: match([]byte(v)) == positive, actual: v}
+	}
+}
+
+// compileDuration compares a time of the check with a span such as "800ms".
+func compileDuration(get func(*facts) time.Duration) compiler {
+	return func(a *assertion, path string, p *uptime.Problems) {
+		a.stage, a.reason = stageEnd, uptime.Slow
+		text, _ := stringValue(a.Value)
+		limit, err := time.ParseDuration(text)
+		if err != nil || limit <= 0 {
+			p.Add(path+".value", `must be a time with its unit, such as "800ms"`)
+			return
+		}
+		holds, ok := comparison(a.Op)
+		if !ok {
+			badOp(a, path, p, "lt", "le", "gt", "ge")
+			return
+		}
+		a.judge = func(f *facts) found {
+			d := get(f)
+			return found{ok: holds(cmp.Compare(d, limit)), actual: d.Round(10 * time.Microsecond).String()}
+		}
+	}
+}
+
+// durationSources are the times every type measures.
+func durationSources(into map[string]compiler) map[string]compiler {
+	into["duration"] = compileDuration(func(f *facts) time.Duration { return f.duration })
+	into["dns"] = compileDuration(func(f *facts) time.Duration { return f.phases.DNS })
+	into["connect"] = compileDuration(func(f *facts) time.Duration { return f.phases.Connect })
+	into["tls"] = compileDuration(func(f *facts) time.Duration { return f.phases.TLS })
+	into["first_byte"] = compileDuration(func(f *facts) time.Duration { return f.phases.FirstByte })
+	into["transfer"] = compileDuration(func(f *facts) time.Duration { return f.phases.Transfer })
+	return into
+}
+
+// compileCertDays compares the days until the first certificate of the chain
+// expires.
+func compileCertDays(a *assertion, path string, p *uptime.Problems) {
+	a.stage, a.reason = stageEnd, uptime.TLSExpiring
+	var days float64
+	if json.Unmarshal(a.Value, &days) != nil {
+		p.Add(path+".value", "must be a number of days")
+		return
+	}
+	holds, ok := comparison(a.Op)
+	if !ok {
+		badOp(a, path, p, "gt", "ge", "lt", "le")
+		return
+	}
+	a.judge = func(f *facts) found {
+		if len(f.chain) == 0 {
+			return found{actual: "a connection without a certificate", reason: uptime.AssertFailed}
+		}
+		left := daysLeft(f.chain, f.now)
+		r := found{ok: holds(cmp.Compare(float64(left), days)), actual: strconv.Itoa(left) + " days"}
+		if left < 0 {
+			r.reason = uptime.TLSExpired
+		}
+		return r
+	}
+}
+
+// comparison is the test of cmp.Compare's result that op names.
+func comparison(op string) (holds func(int) bool, ok bool) {
+	switch op {
+	case "eq":
+		return func(c int) bool { return c == 0 }, true
+	case "ne":
+		return func(c int) bool { return c != 0 }, true
+	case "lt":
+		return func(c int) bool { return c < 0 }, true
+	case "le":
+		return func(c int) bool { return c <= 0 }, true
+	case "gt":
+		return func(c int) bool { return c > 0 }, true
+	case "ge":
+		return func(c int) bool { return c >= 0 }, true
+	}
+	return nil, false
+}
+
+func stringValue(raw json.RawMessage) (string, bool) {
+	var s string
+	return s, json.Unmarshal(raw, &s) == nil && len(raw) > 0 && raw[0] != 'n'
+}
+
+func badOp(a *assertion, path string, p *uptime.Problems, ops ...string) {
+	p.Add(path+".op", "%q is not one of %s", a.Op, strings.Join(ops, ", "))
+}

@@ -1,0 +1,190 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"vedette/internal/guard"
+	"vedette/internal/uptime"
+)
+
+// connectStagger is how long an address may stay silent before the next one is
+// tried beside it (RFC 8305 §5 recommends 250 ms).
+const connectStagger = 250 * time.Millisecond
+
+// dialer resolves a name and connects to whichever of its addresses answers. It
+// is shared by every run of a check.
+type dialer struct {
+	resolver resolver
+	tcp      net.Dialer
+	network  string // "ip", "ip4", "ip6": which addresses count
+}
+
+// dialTrace is what a dial leaves for the evidence.
+type dialTrace struct {
+	addresses []netip.Addr
+	dialled   netip.AddrPort
+	attempts  []dialAttempt
+}
+
+type dialAttempt struct {
+	to    netip.AddrPort
+	fault *fault // nil: connected
+}
+
+// newDialer makes a dialer. server is the monitor's own DNS server, "" for the
+// installation's; ipVersion is "any", "4" or "6".
+func newDialer(env Env, server, ipVersion string) *dialer {
+	d := &dialer{resolver: resolver{server: env.Resolver}, tcp: *env.Guard.Dialer(), network: "ip"}
+	if server != "" {
+		// The user chose the server, so the guard decides about it too.
+		d.resolver = resolver{server: server, guard: env.Guard}
+	}
+	if ipVersion == "4" || ipVersion == "6" {
+		d.network += ipVersion
+	}
+	return d
+}
+
+// resolve is every address of host that counts, in the order to try them.
+func (d *dialer) resolve(parent, ctx context.Context, host string) ([]netip.Addr, *fault) {
+	literal, err := netip.ParseAddr(host)
+	if err != nil {
+		return d.resolver.lookup(parent, ctx, d.network, host)
+	}
+	literal = literal.Unmap()
+	if d.network == "ip4" && !literal.Is4() || d.network == "ip6" && literal.Is4() {
+		return nil, down(uptime.DNSNoData, "%s is not an address of the IP version asked for.", host)
+	}
+	return []netip.Addr{literal}, nil
+}
+
+// connect tries the addresses until one answers. A single address is tried in
+// place; several are tried in turn, each starting when the one before failed or
+// stayed silent for connectStagger. It returns when all attempts have ended.
+func (d *dialer) connect(parent, ctx context.Context, t *dialTrace, port uint16) (net.Conn, *fault) {
+	if len(t.addresses) == 1 {
+		return d.connectOne(parent, ctx, t, netip.AddrPortFrom(t.addresses[0], port))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan dialResult, len(t.addresses))
+	next, running := 0, 0
+	start := func() {
+		to := netip.AddrPortFrom(t.addresses[next], port)
+		next, running = next+1, running+1
+		go func() {
+			c, err := d.tcp.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+			results <- dialResult{to, c, err}
+		}()
+	}
+	start()
+	stagger := time.NewTicker(connectStagger)
+	defer stagger.Stop()
+	for running > 0 {
+		select {
+		case <-stagger.C:
+			if next < len(t.addresses) {
+				start()
+			}
+		case r := <-results:
+			running--
+			if r.err == nil {
+				cancel()
+				discard(results, running)
+				t.add(r.to, nil)
+				return r.conn, nil
+			}
+			t.add(r.to, connectFault(parent, r.to, r.err))
+			if next < len(t.addresses) {
+				start()
+			}
+		}
+	}
+	return nil, t.worst()
+}
+
+type dialResult struct {
+	to   netip.AddrPort
+	conn *net.TCPConn
+	err  error
+}
+
+// discard waits for the attempts that lost the race.
+func discard(results <-chan dialResult, running int) {
+	for range running {
+		if r := <-results; r.err == nil {
+			_ = r.conn.Close()
+		}
+	}
+}
+
+func (d *dialer) connectOne(parent, ctx context.Context, t *dialTrace, to netip.AddrPort) (net.Conn, *fault) {
+	c, err := d.tcp.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+	if err != nil {
+		f := connectFault(parent, to, err)
+		t.add(to, f)
+		return nil, f
+	}
+	t.dialled = to
+	return c, nil
+}
+
+func (t *dialTrace) add(to netip.AddrPort, f *fault) {
+	t.dialled = to
+	t.attempts = append(t.attempts, dialAttempt{to, f})
+}
+
+// worst is the fault to tell when no address answered: one of ours if there is
+// one, since the address it hit might have worked; else the first that is more
+// than a missing route, which is often just a family this machine lacks.
+func (t *dialTrace) worst() *fault {
+	best := t.attempts[0].fault
+	for _, a := range t.attempts {
+		if a.fault.verdict == uptime.VerdictUnknown {
+			return a.fault
+		}
+		if best.reason == uptime.ConnUnreach {
+			best = a.fault
+		}
+	}
+	return best
+}
+
+// interleave alternates the families, keeping the order within each, so that one
+// dead family delays a check by one address only (RFC 8305 §4).
+func interleave(addrs []netip.Addr) []netip.Addr {
+	var a, b []netip.Addr
+	for _, x := range addrs {
+		if x.Is4() == addrs[0].Is4() {
+			a = append(a, x)
+		} else {
+			b = append(b, x)
+		}
+	}
+	if len(b) == 0 {
+		return a
+	}
+	out := make([]netip.Addr, 0, len(addrs))
+	for i := range max(len(a), len(b)) {
+		if i < len(a) {
+			out = append(out, a[i])
+		}
+		if i < len(b) {
+			out = append(out, b[i])
+		}
+	}
+	return out
+}
+
+// dialDNS opens a connection to a DNS server: under the guard if a user chose
+// the server, plainly if it is the installation's own.
+func dialDNS(ctx context.Context, g *guard.Guard, network, address string) (net.Conn, error) {
+	if g != nil {
+		return g.DialContext(ctx, network, address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}

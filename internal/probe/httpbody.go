@@ -1,0 +1,186 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"vedette/internal/uptime"
+)
+
+// Bounds of a response.
+const (
+	maxHead      = 128 << 10 // all heads together, interim ones included
+	maxInterim   = 16        // 1xx responses before the real one
+	maxDrain     = 64 << 20  // of a body nobody asserts about; beyond it counts as read
+	evidenceBody = 4 << 10
+)
+
+var errHeadTooLarge = errors.New("response head too large")
+
+// scratch is the memory of one run, reused by the next.
+type scratch struct {
+	source headLimit
+	reader *bufio.Reader
+	chunk  []byte
+	body   []byte
+	gzip   *gzip.Reader
+}
+
+// scratchPool hands scratch out.
+type scratchPool struct{ pool sync.Pool }
+
+func newScratchPool() *scratchPool {
+	p := &scratchPool{}
+	p.pool.New = func() any {
+		return &scratch{reader: bufio.NewReaderSize(nil, 4<<10), chunk: make([]byte, 16<<10)}
+	}
+	return p
+}
+
+func (p *scratchPool) get() *scratch { return p.pool.Get().(*scratch) }
+
+// put keeps s unless one large body would then stay in memory for ever.
+func (p *scratchPool) put(s *scratch) {
+	s.source = headLimit{}
+	s.reader.Reset(nil)
+	if cap(s.body) > 64<<10 {
+		s.body = nil
+	}
+	p.pool.Put(s)
+}
+
+// headLimit ends a head that never does, and remembers why a read failed, which
+// the parser of heads does not tell. left < 0 means no limit.
+type headLimit struct {
+	r    io.Reader
+	left int
+	err  error
+}
+
+// Read implements io.Reader.
+func (l *headLimit) Read(b []byte) (int, error) {
+	if l.left == 0 {
+		return 0, errHeadTooLarge
+	}
+	if l.left > 0 && len(b) > l.left {
+		b = b[:l.left]
+	}
+	n, err := l.r.Read(b)
+	if l.left > 0 {
+		l.left -= n
+	}
+	if err != nil {
+		l.err = err
+	}
+	return n, err
+}
+
+// wire is a body as it comes, and remembers how it ended: an error of the
+// framing must not be taken for one of the decoder above.
+type wire struct {
+	r   io.Reader
+	n   int64
+	err error // io.EOF when it ended well
+}
+
+// Read implements io.Reader.
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.r.Read(b)
+	w.n += int64(n)
+	if err != nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// bodyResult is what was read of a body.
+type bodyResult struct {
+	kept  []byte // valid until the scratch is reused
+	whole bool   // kept is all there is
+	bytes int64  // on the wire
+	err   error  // of the framing
+	wrong bool   // the content encoding is not what it claims
+}
+
+// readBody reads the body to its end. It keeps at most keep unpacked bytes and
+// stops to unpack after limit; what then comes is read and dropped, up to
+// maxDrain.
+func (s *scratch) readBody(resp *http.Response, keep, limit int64) bodyResult {
+	w := &wire{r: resp.Body}
+	var res bodyResult
+	s.body = s.body[:0]
+	src, err := s.decoder(resp.Header.Get("Content-Encoding"), w)
+	total := int64(0)
+	for err == nil && total <= limit {
+		var n int
+		n, err = src.Read(s.chunk)
+		total += int64(n)
+		if room := keep - int64(len(s.body)); room > 0 {
+			s.body = append(s.body, s.chunk[:min(int64(n), room)]...)
+		}
+	}
+	res.wrong = err != nil && !errors.Is(err, io.EOF) && (w.err == nil || w.err == io.EOF)
+	if errors.Is(err, errUnknownCoding) {
+		res.wrong = keep > evidenceBody
+	}
+	for w.err == nil && w.n < maxDrain {
+		_, _ = w.Read(s.chunk)
+	}
+	res.kept, res.bytes = s.body, w.n
+	res.whole = total <= keep && total <= limit && w.err == io.EOF && !res.wrong
+	if w.err != nil && w.err != io.EOF {
+		res.err = w.err
+	}
+	return res
+}
+
+var errUnknownCoding = errors.New("unknown content encoding")
+
+// decoder unpacks w. An empty body has no encoding, whatever its head claims.
+func (s *scratch) decoder(coding string, w *wire) (io.Reader, error) {
+	coding = strings.ToLower(strings.TrimSpace(coding))
+	if coding == "" || coding == "identity" {
+		return w, nil
+	}
+	peek := bufio.NewReaderSize(w, 512)
+	head, err := peek.Peek(2)
+	if len(head) == 0 {
+		return nil, err
+	}
+	switch coding {
+	case "gzip", "x-gzip":
+		if s.gzip == nil {
+			s.gzip = new(gzip.Reader)
+		}
+		return s.gzip, s.gzip.Reset(peek)
+	case "deflate": // RFC 9110 §8.4.1.2 means zlib; many servers send it bare
+		if len(head) == 2 && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+			return zlib.NewReader(peek)
+		}
+		return flate.NewReader(peek), nil
+	}
+	return nil, errUnknownCoding
+}
+
+// framingFault is what an error in the body says, when nothing of ours and no
+// deadline explains it.
+func framingFault(err error) *fault {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return down(uptime.BodyTruncated, "The connection closed before the body was complete.")
+	case isReset(err):
+		return down(uptime.ConnReset, "The server reset the connection in the middle of the body.")
+	}
+	return down(uptime.Protocol, "The body is not framed as HTTP demands: %s.", clean(err.Error(), 150))
+}
+
+// isHTTP reports whether a response may begin like this.
+func isHTTP(begin []byte) bool { return bytes.HasPrefix([]byte("HTTP/"), begin) }

@@ -1,0 +1,219 @@
+package probe
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"vedette/internal/uptime"
+)
+
+// target is where one request goes.
+type target struct {
+	url    *url.URL
+	host   string // ASCII name or address, without brackets
+	port   uint16
+	secure bool
+}
+
+// parseTarget is strict, because what the guard judges and what is dialled must
+// be what the user sees: http or https, a host, no user, no odd characters.
+func parseTarget(raw string) (target, error) {
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
+		return target{}, errors.New("holds a space, a control character or a backslash")
+	}
+	if len(raw) > 4096 {
+		return target{}, errors.New("is longer than 4096 bytes")
+	}
+	if !strings.Contains(raw, "://") {
+		return target{}, fmt.Errorf("must begin with https:// or http://; did you mean https://%s?", clean(raw, 100))
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return target{}, errors.New("is not a URL")
+	}
+	if u.User != nil {
+		return target{}, errors.New("must not hold a user or password; put them in config.auth")
+	}
+	return targetOf(u)
+}
+
+// targetOf checks the parts of an absolute URL. It does not look at its user.
+func targetOf(u *url.URL) (target, error) {
+	t := target{url: u, port: 80}
+	switch u.Scheme {
+	case "http":
+	case "https":
+		t.port, t.secure = 443, true
+	default:
+		return target{}, fmt.Errorf("has scheme %q; only http and https are fetched", clean(u.Scheme, 20))
+	}
+	host, err := asciiHost(u.Hostname())
+	if err != nil {
+		return target{}, err
+	}
+	t.host = host
+	if p := u.Port(); p != "" || strings.HasSuffix(u.Host, ":") {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return target{}, errors.New("has a port that is not from 1 to 65535")
+		}
+		t.port = uint16(n)
+	}
+	return t, nil
+}
+
+// asciiHost is the host as it is resolved. Names with letters beyond ASCII go
+// through IDNA; digits that IDNA would turn into an address are refused, since
+// the user would not see which address it is.
+func asciiHost(h string) (string, error) {
+	if a, err := netip.ParseAddr(h); err == nil {
+		return a.String(), nil
+	}
+	ascii := strings.ToLower(h)
+	if strings.ContainsFunc(h, func(r rune) bool { return r >= 0x80 }) {
+		var err error
+		if ascii, err = idna.Lookup.ToASCII(h); err != nil {
+			return "", fmt.Errorf("has a host that is not a valid name")
+		}
+		if _, err := netip.ParseAddr(ascii); err == nil {
+			return "", fmt.Errorf("writes an address in unusual digits; write %s", ascii)
+		}
+	}
+	ok := ascii != "" && len(ascii) <= 254 && strings.Trim(ascii, ".") != ""
+	for _, r := range ascii {
+		ok = ok && (r == '.' || r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z')
+	}
+	if !ok {
+		return "", errors.New("has no valid host")
+	}
+	return ascii, nil
+}
+
+// hostHeader is the value of Host: the port only where it is not the scheme's.
+func (t target) hostHeader() string {
+	host := strings.TrimSuffix(t.host, ".")
+	if strings.Contains(host, ":") {
+		host, _, _ = strings.Cut(host, "%") // a zone is of this machine only
+		host = "[" + host + "]"
+	}
+	if t.secure && t.port == 443 || !t.secure && t.port == 80 {
+		return host
+	}
+	return host + ":" + strconv.Itoa(int(t.port))
+}
+
+// sameSite reports whether credentials meant for t may go to o: the same host on
+// the same port, or on https after http. Never from https to http.
+func (t target) sameSite(o target) bool {
+	if t.host != o.host || t.secure && !o.secure {
+		return false
+	}
+	return t.port == o.port || !t.secure && t.port == 80 && o.secure && o.port == 443
+}
+
+// hop is one request of a check.
+type hop struct {
+	target
+	method   string
+	own      bool // still the site the monitor names: credentials may go along
+	dropBody bool // a redirect turned the request into a GET
+}
+
+// buildRequest is the request as bytes. Away from the monitor's own site only
+// headers that cannot be credentials are sent.
+func (c *httpCheck) buildRequest(h hop) []byte {
+	b := make([]byte, 0, 512+len(c.cfg.Body))
+	b = append(b, h.method+" "+h.url.RequestURI()+" HTTP/1.1\r\nHost: "+h.hostHeader()+"\r\n"...)
+	seen := map[string]bool{}
+	for name, value := range c.cfg.Headers {
+		key := http.CanonicalHeaderKey(name)
+		if !h.own && !travels(key) || h.dropBody && strings.HasPrefix(key, "Content-") {
+			continue
+		}
+		seen[key] = true
+		b = append(b, name+": "+value+"\r\n"...)
+	}
+	add := func(name, value string) {
+		if !seen[name] {
+			b = append(b, name+": "+value+"\r\n"...)
+		}
+	}
+	add("User-Agent", c.userAgent)
+	add("Accept", "*/*")
+	add("Accept-Encoding", "gzip")
+	if h.own {
+		if v := c.cfg.Auth.header(); v != "" {
+			add("Authorization", v)
+		}
+	}
+	b = append(b, "Connection: close\r\n"...)
+	if h.dropBody || c.cfg.Body == "" && (h.method == http.MethodGet || h.method == http.MethodHead) {
+		return append(b, "\r\n"...)
+	}
+	b = append(b, "Content-Length: "+strconv.Itoa(len(c.cfg.Body))+"\r\n\r\n"...)
+	return append(b, c.cfg.Body...)
+}
+
+// travels reports whether a header may follow a redirect to another site.
+func travels(key string) bool {
+	switch key {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", "Pragma", "User-Agent":
+		return true
+	}
+	return false
+}
+
+func (a httpAuth) header() string {
+	switch a.Kind {
+	case "basic":
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password.Reveal()))
+	case "bearer":
+		return "Bearer " + a.Token.Reveal()
+	}
+	return ""
+}
+
+// isRedirect reports whether status is one to follow.
+func isRedirect(status int) bool {
+	switch status {
+	case 301, 302, 303, 307, 308:
+		return true
+	}
+	return false
+}
+
+// next is the hop that a redirect asks for.
+func (h hop) next(status int, header http.Header) (hop, *fault) {
+	location := header.Get("Location")
+	if location == "" {
+		return hop{}, down(uptime.RedirectBad, "Status %d is a redirect without a Location.", status)
+	}
+	u, err := url.Parse(strings.TrimSpace(location))
+	if err != nil {
+		return hop{}, down(uptime.RedirectBad, "The redirect's Location is not a URL.")
+	}
+	u = h.url.ResolveReference(u)
+	u.User = nil // credentials a server hands out are not ours to send
+	t, err := targetOf(u)
+	if err != nil {
+		return hop{}, down(uptime.RedirectBad, "The redirect's Location %v.", err)
+	}
+	n := hop{target: t, method: h.method, own: h.own && h.sameSite(t), dropBody: h.dropBody}
+	// RFC 9110 §15.4: 303 always becomes a GET, 301 and 302 by custom when it was a POST.
+	if status == 303 && h.method != http.MethodHead || (status == 301 || status == 302) && h.method == http.MethodPost {
+		n.method, n.dropBody = http.MethodGet, true
+	}
+	return n, nil
+}
+
+// address is host and port as people write them.
+func (t target) address() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }

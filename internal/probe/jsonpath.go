@@ -1,0 +1,306 @@
+package probe
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ohler55/ojg/jp"
+
+	"vedette/internal/uptime"
+)
+
+// Bounds of a document and of a path into it, so that neither can cost more than
+// a check may.
+const (
+	maxJSONDepth  = 128
+	maxJSONValues = 200_000
+	maxPath       = 512 // bytes
+)
+
+// document is a body as JSON, parsed when the first assertion asks for it.
+type document struct {
+	value any
+	err   error
+}
+
+// parseJSON refuses depth and breadth beyond the bounds before it builds anything.
+func parseJSON(b []byte) *document {
+	if err := measureJSON(b); err != nil {
+		return &document{err: err}
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("an empty body")
+		}
+		return &document{err: err}
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return &document{err: errors.New("more after the JSON value")}
+	}
+	return &document{value: plainNumbers(v)}
+}
+
+func measureJSON(b []byte) error {
+	depth, values, quoted := 0, 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted:
+			if c == '\\' {
+				i++
+			}
+			quoted = c != '"'
+		case c == '"':
+			quoted = true
+		case c == '[' || c == '{':
+			depth++
+			values++
+		case c == ']' || c == '}':
+			depth--
+		case c == ',':
+			values++
+		}
+		if depth > maxJSONDepth {
+			return fmt.Errorf("JSON nested deeper than %d", maxJSONDepth)
+		}
+		if values > maxJSONValues {
+			return fmt.Errorf("JSON of more than %d values", maxJSONValues)
+		}
+	}
+	return nil
+}
+
+// plainNumbers turns json.Number into int64 where it fits, else float64, which is
+// what path filters compare.
+func plainNumbers(v any) any {
+	switch x := v.(type) {
+	case json.Number:
+		if i, err := x.Int64(); err == nil {
+			return i
+		}
+		f, _ := x.Float64()
+		return f
+	case []any:
+		for i := range x {
+			x[i] = plainNumbers(x[i])
+		}
+	case map[string]any:
+		for k := range x {
+			x[k] = plainNumbers(x[k])
+		}
+	}
+	return v
+}
+
+// compileJSON looks at what an RFC 9535 path selects: its first result, or for
+// exists whether there is one.
+func compileJSON(a *assertion, path string, p *uptime.Problems) {
+	a.stage, a.reason = stageBody, uptime.JSON
+	expr, err := parsePath(a.Property)
+	if err != nil {
+		p.Add(path+".property", "%v", err)
+		return
+	}
+	test := jsonTest(a, path, p)
+	if test == nil {
+		return
+	}
+	absent := a.Op == "not_exists"
+	a.judge = func(f *facts) found {
+		if !f.whole {
+			return found{more: true, actual: "a body too large to parse"}
+		}
+		if f.document == nil {
+			f.document = parseJSON(f.body)
+		}
+		if f.document.err != nil {
+			return found{actual: "no usable JSON: " + f.document.err.Error()}
+		}
+		v, ok := expr.FirstFound(f.document.value)
+		if !ok {
+			return found{ok: absent, actual: "nothing at that path"}
+		}
+		return found{ok: test(v), actual: compactJSON(v)}
+	}
+}
+
+// parsePath refuses what can cost more than one walk of the document.
+func parsePath(s string) (jp.Expr, error) {
+	if len(s) > maxPath {
+		return nil, fmt.Errorf("is longer than %d bytes", maxPath)
+	}
+	if !strings.HasPrefix(s, "$") {
+		return nil, fmt.Errorf("must be a JSONPath that begins with $, such as $.status")
+	}
+	expr, err := jp.ParseString(s)
+	if err != nil {
+		return nil, fmt.Errorf("is not a JSONPath: %v", err)
+	}
+	descents, filters := 0, 0
+	for _, f := range expr {
+		switch f.(type) {
+		case jp.Descent:
+			descents++
+		case *jp.Filter, *jp.Proc:
+			filters++
+		}
+	}
+	if descents > 1 || filters > 1 || filters == 1 && strings.Count(s, "..") > 1 || strings.Count(s, "$") > 1 && filters > 0 {
+		return nil, fmt.Errorf("may hold one .. and one filter, and no $ inside it: more could take too long")
+	}
+	return expr, nil
+}
+
+// jsonTest is the operator as a function of the value found.
+func jsonTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
+	switch a.Op {
+	case "exists":
+		return func(any) bool { return true }
+	case "not_exists":
+		return func(any) bool { return false }
+	case "length", "min_length", "max_length":
+		return lengthTest(a, path, p)
+	case "matches", "not_matches":
+		match, positive, ok := compileMatch(a, path, p)
+		if !ok {
+			return nil
+		}
+		return func(v any) bool { return match([]byte(plainText(v))) == positive }
+	}
+	doc := parseJSON(a.Value)
+	if doc.err != nil {
+		p.Add(path+".value", "is missing")
+		return nil
+	}
+	want := doc.value
+	switch a.Op {
+	case "contains":
+		return func(v any) bool { return jsonContains(v, want) }
+	case "not_contains":
+		return func(v any) bool { return !jsonContains(v, want) }
+	case "eq":
+		return func(v any) bool { return jsonEqual(v, want) }
+	case "ne":
+		return func(v any) bool { return !jsonEqual(v, want) }
+	}
+	holds, ok := comparison(a.Op)
+	if !ok {
+		badOp(a, path, p, "exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
+			"matches", "not_matches", "length", "min_length", "max_length")
+		return nil
+	}
+	return func(v any) bool {
+		c, comparable := jsonCompare(v, want)
+		return comparable && holds(c)
+	}
+}
+
+// lengthTest counts characters of a string, items of an array, keys of an object.
+func lengthTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
+	var n int
+	if json.Unmarshal(a.Value, &n) != nil || n < 0 {
+		p.Add(path+".value", "must be a whole number, 0 or more")
+		return nil
+	}
+	op := map[string]string{"length": "eq", "min_length": "ge", "max_length": "le"}[a.Op]
+	holds, _ := comparison(op)
+	return func(v any) bool {
+		size := -1
+		switch x := v.(type) {
+		case string:
+			size = utf8.RuneCountInString(x)
+		case []any:
+			size = len(x)
+		case map[string]any:
+			size = len(x)
+		}
+		return size >= 0 && holds(cmp.Compare(size, n))
+	}
+}
+
+// jsonEqual compares numbers by value and takes a string for the number, boolean
+// or null it spells, since forms can send nothing but strings.
+func jsonEqual(a, b any) bool {
+	if c, ok := jsonCompare(a, b); ok {
+		return c == 0
+	}
+	_, aText := a.(string)
+	_, bText := b.(string)
+	if aText != bText {
+		return plainText(a) == plainText(b)
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// jsonCompare orders two numbers or two strings; anything else is not comparable.
+func jsonCompare(a, b any) (int, bool) {
+	if x, ok := a.(int64); ok {
+		if y, ok := b.(int64); ok {
+			return cmp.Compare(x, y), true
+		}
+	}
+	x, xok := number(a)
+	y, yok := number(b)
+	if xok && yok {
+		return cmp.Compare(x, y), true
+	}
+	s, sok := a.(string)
+	t, tok := b.(string)
+	return strings.Compare(s, t), sok && tok
+}
+
+func number(v any) (float64, bool) {
+	switch x := v.(type) {
+	case int64:
+		return float64(x), true
+	case float64:
+		return x, true
+	}
+	return 0, false
+}
+
+// jsonContains looks for text in a string, an item in an array, a key in an object.
+func jsonContains(v, want any) bool {
+	switch x := v.(type) {
+	case string:
+		return strings.Contains(x, plainText(want))
+	case []any:
+		for _, item := range x {
+			if jsonEqual(item, want) {
+				return true
+			}
+		}
+	case map[string]any:
+		_, ok := x[plainText(want)]
+		return ok
+	}
+	return false
+}
+
+func plainText(v any) string {
+	switch x := v.(type) {
+	case string:
+		return x
+	case int64:
+		return strconv.FormatInt(x, 10)
+	}
+	return compactJSON(v)
+}
+
+func compactJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "a value that is not JSON"
+	}
+	return string(b)
+}

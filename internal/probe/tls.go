@@ -1,0 +1,273 @@
+package probe
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"reflect"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// minRSABits below which a key is weak (NIST SP 800-131A).
+const minRSABits = 2048
+
+// alertProtocolVersion and the others are of RFC 8446 §6.
+const (
+	alertProtocolVersion     = 70
+	alertCertificateRequired = 116
+)
+
+// tlsConfig is how a monitor wants TLS spoken.
+type tlsConfig struct {
+	CAPEM         string        `json:"ca_pem"`
+	ClientCertPEM string        `json:"client_cert_pem"`
+	ClientKeyPEM  uptime.Secret `json:"client_key_pem"`
+	ServerName    string        `json:"server_name"`
+	SkipVerify    bool          `json:"skip_verify"`
+}
+
+// tlsClient makes handshakes. It verifies by hand, so that the chain is known
+// and the reason exact also when verification fails.
+type tlsClient struct {
+	roots      *x509.CertPool // nil: the system's
+	cert       *tls.Certificate
+	serverName string
+	skipVerify bool
+}
+
+// tlsTrace is what a handshake leaves for evidence and assertions.
+type tlsTrace struct {
+	chain     []*x509.Certificate
+	certAsked bool // the server wanted a client certificate and we had none
+	weak      bool // an RSA key of the chain is too short
+}
+
+func newTLSClient(c tlsConfig, env Env, p *uptime.Problems) *tlsClient {
+	t := &tlsClient{roots: env.Roots, serverName: c.ServerName, skipVerify: c.SkipVerify}
+	if c.CAPEM != "" {
+		t.roots = rootsWith(env.Roots)
+		if !t.roots.AppendCertsFromPEM([]byte(c.CAPEM)) {
+			p.Add("config.tls.ca_pem", "holds no certificate in PEM form")
+		}
+	}
+	switch {
+	case c.ClientCertPEM == "" && c.ClientKeyPEM == "":
+	case c.ClientCertPEM == "":
+		p.Add("config.tls.client_cert_pem", "is missing; a key needs its certificate")
+	case c.ClientKeyPEM == "":
+		p.Add("config.tls.client_key_pem", "is missing; a certificate needs its key")
+	default:
+		pair, err := tls.X509KeyPair([]byte(c.ClientCertPEM), []byte(c.ClientKeyPEM.Reveal()))
+		if err != nil {
+			p.Add("config.tls.client_cert_pem", "and client_key_pem are not a certificate and its key in PEM form")
+		}
+		t.cert = &pair
+	}
+	return t
+}
+
+// rootsWith is a copy of base, or of the system's roots, to add to.
+func rootsWith(base *x509.CertPool) *x509.CertPool {
+	if base != nil {
+		return base.Clone()
+	}
+	system, err := x509.SystemCertPool()
+	if err != nil {
+		return x509.NewCertPool()
+	}
+	return system
+}
+
+// handshake speaks TLS on c, whose deadline is set. own says that host is the
+// one the monitor names: after a redirect elsewhere neither the client
+// certificate nor the server name is used.
+func (t *tlsClient) handshake(c net.Conn, host string, own bool, tr *tlsTrace) (*tls.Conn, error) {
+	name := host
+	if own && t.serverName != "" {
+		name = t.serverName
+	}
+	conn := tls.Client(c, &tls.Config{
+		ServerName:         name,
+		InsecureSkipVerify: true, // VerifyConnection does it
+		MinVersion:         tls.VersionTLS10,
+		NextProtos:         []string{"http/1.1"},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if own && t.cert != nil {
+				return t.cert, nil
+			}
+			tr.certAsked = true
+			return &tls.Certificate{}, nil
+		},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			tr.chain = s.PeerCertificates
+			return t.verify(s, name, tr)
+		},
+	})
+	return conn, conn.Handshake()
+}
+
+// certError is a handshake we ended ourselves.
+type certError struct{ fault *fault }
+
+// Error implements error.
+func (e certError) Error() string { return e.fault.message }
+
+// verify judges version and chain. It offers TLS 1.0 so that an old server shows
+// itself instead of failing for an unknown cause.
+func (t *tlsClient) verify(s tls.ConnectionState, name string, tr *tlsTrace) error {
+	if s.Version < tls.VersionTLS12 {
+		return certError{down(uptime.TLSVersion, "The server speaks only %s; TLS 1.2 is the oldest that is safe.", tls.VersionName(s.Version))}
+	}
+	for _, c := range s.PeerCertificates {
+		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSABits {
+			tr.weak = true
+		}
+	}
+	if t.skipVerify {
+		return nil
+	}
+	if f := verifyChain(s.PeerCertificates, t.roots, name, time.Now()); f != nil {
+		return certError{f}
+	}
+	return nil
+}
+
+// verifyChain is nil when the chain is good for name at now. The order is that of
+// a person who mends it: validity, then trust, then the name.
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, now time.Time) *fault {
+	leaf := chain[0]
+	if f := validity(leaf, "certificate", now); f != nil {
+		return f
+	}
+	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now}
+	for _, c := range chain[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	if _, err := leaf.Verify(opts); err != nil {
+		return trustFault(chain, now, err)
+	}
+	if err := leaf.VerifyHostname(name); err != nil {
+		return down(uptime.TLSHostname, "The certificate is not for %s but for %s.", name, clean(certNames(leaf), 200))
+	}
+	return nil
+}
+
+// trustFault looks for the cause of an untrusted chain, which the library keeps
+// to itself.
+func trustFault(chain []*x509.Certificate, now time.Time, err error) *fault {
+	leaf := chain[0]
+	for _, c := range chain[1:] {
+		if f := validity(c, "intermediate certificate", now); f != nil && !isSelfIssued(c) {
+			return f
+		}
+	}
+	for _, c := range chain {
+		if weakSignature(c.SignatureAlgorithm) && (c == leaf || !isSelfIssued(c)) {
+			return down(uptime.TLSWeak, "The certificate of %s is signed with %s, which is broken.", clean(c.Subject.String(), 100), c.SignatureAlgorithm)
+		}
+	}
+	if isSelfIssued(leaf) {
+		return down(uptime.TLSSelfSigned, "The certificate is self-signed: %s.", clean(leaf.Subject.String(), 100))
+	}
+	if inv, ok := errors.AsType[x509.CertificateInvalidError](err); ok && inv.Reason == x509.Expired {
+		return down(uptime.TLSExpired, "A certificate of the chain has expired.")
+	}
+	return down(uptime.TLSUntrusted, "The certificate's issuer is not trusted, or an intermediate is missing: %s.", clean(leaf.Issuer.String(), 100))
+}
+
+func validity(c *x509.Certificate, what string, now time.Time) *fault {
+	if now.After(c.NotAfter) {
+		return down(uptime.TLSExpired, "The %s expired on %s.", what, c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if now.Before(c.NotBefore) {
+		return down(uptime.TLSNotYetValid, "The %s is valid only from %s on.", what, c.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func isSelfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+
+func weakSignature(a x509.SignatureAlgorithm) bool {
+	switch a {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+		return true
+	}
+	return false
+}
+
+func certNames(c *x509.Certificate) string {
+	names := ""
+	for _, n := range c.DNSNames {
+		names += ", " + n
+	}
+	for _, ip := range c.IPAddresses {
+		names += ", " + ip.String()
+	}
+	if names == "" {
+		return "no name at all (a common name does not count)"
+	}
+	return names[2:]
+}
+
+// handshakeFault is what a failed handshake says, when nothing of ours explains
+// it.
+func (tr *tlsTrace) handshakeFault(err error) *fault {
+	if c, ok := errors.AsType[certError](err); ok {
+		return c.fault
+	}
+	if isTimeout(err) {
+		return down(uptime.TLSTimeout, "The TLS handshake did not end in time.")
+	}
+	alert, alerted := remoteAlert(err)
+	switch {
+	case alert == alertProtocolVersion:
+		return down(uptime.TLSVersion, "The server speaks none of the TLS versions we do.")
+	case tr.certAsked || alert == alertCertificateRequired:
+		return down(uptime.TLSClientCert, "The server wants a client certificate, and the monitor has none it accepts.")
+	case alerted:
+		return down(uptime.TLSHandshake, "The server ended the TLS handshake with alert %d.", alert)
+	}
+	if rec, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return down(uptime.TLSHandshake, "The server does not speak TLS on this port (it sent %q).", rec.RecordHeader[:])
+	}
+	if isReset(err) {
+		return down(uptime.TLSHandshake, "The server reset the connection in the TLS handshake.")
+	}
+	return down(uptime.TLSHandshake, "The TLS handshake failed: %s.", clean(err.Error(), 150))
+}
+
+// remoteAlert is the alert the peer sent. crypto/tls has no exported type for it:
+// it is a uint8 inside a net.OpError of operation "remote error".
+func remoteAlert(err error) (code uint8, ok bool) {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" || op.Err == nil {
+		return 0, false
+	}
+	v := reflect.ValueOf(op.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+// daysLeft is whole days until the first certificate of the chain expires,
+// rounded down, negative once one has.
+func daysLeft(chain []*x509.Certificate, now time.Time) int {
+	first := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(first) {
+			first = c.NotAfter
+		}
+	}
+	left := first.Sub(now)
+	days := int(left / (24 * time.Hour))
+	if left < 0 {
+		days--
+	}
+	return days
+}
