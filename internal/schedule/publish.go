@@ -1,0 +1,155 @@
+package schedule
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"vedette/internal/queue"
+	"vedette/internal/uptime"
+)
+
+// maxPending bounds the jobs that wait for one region's queue. What does not fit
+// is left to the auditor, which finds the slot without a verdict.
+const maxPending = 200_000
+
+// publisher moves jobs of one region into its queue. While the queue is down or
+// full they wait here, each until its slot is over.
+type publisher struct {
+	s      *Scheduler
+	region string
+	wake   chan struct{}
+
+	mu      sync.Mutex // guards pending
+	pending []uptime.Job
+}
+
+func newPublisher(s *Scheduler, region string) *publisher {
+	return &publisher{s: s, region: region, wake: make(chan struct{}, 1)}
+}
+
+// add takes jobs without waiting.
+func (p *publisher) add(jobs []uptime.Job) {
+	p.mu.Lock()
+	if room := maxPending - len(p.pending); len(jobs) > room {
+		p.s.m.expired.Add(float64(len(jobs) - max(room, 0)))
+		jobs = jobs[:max(room, 0)]
+	}
+	p.pending = append(p.pending, jobs...)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run publishes until ctx ends. What is still pending then is the next leader's,
+// or the auditor's.
+func (p *publisher) run(ctx context.Context) {
+	var q queue.Queue
+	backoff := 50 * time.Millisecond
+	for {
+		batch := p.take(ctx)
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-p.wake:
+			}
+			continue
+		}
+		var err error
+		if q == nil {
+			q, err = p.s.o.Queues.Queue(uptime.MonitorQueue+":"+p.region, p.s.o.Queue)
+		}
+		if err == nil {
+			err = p.publish(ctx, q, batch)
+		}
+		if err == nil {
+			backoff = 50 * time.Millisecond
+			continue
+		}
+		p.s.m.failed.Inc()
+		p.s.o.Logger.Warn("jobs are not published", slog.String("region", p.region), slog.Int("jobs", len(batch)), slog.Any("error", err))
+		p.mu.Lock()
+		p.pending = append(batch, p.pending...)
+		p.mu.Unlock()
+		if !sleep(ctx, backoff) {
+			return
+		}
+		backoff = min(2*backoff, time.Second)
+	}
+}
+
+// take removes a batch of jobs, and records those whose slot is over.
+func (p *publisher) take(ctx context.Context) []uptime.Job {
+	now := p.s.o.wall()
+	var late []uptime.Job
+	p.mu.Lock()
+	batch := make([]uptime.Job, 0, min(len(p.pending), batchSize))
+	n := 0
+	for ; n < len(p.pending) && len(batch) < batchSize && len(late) < batchSize; n++ {
+		if j := p.pending[n]; now.Before(j.Expires) {
+			batch = append(batch, j)
+		} else {
+			late = append(late, j)
+		}
+	}
+	p.pending = p.pending[n:]
+	if len(p.pending) == 0 {
+		p.pending = nil
+	}
+	p.mu.Unlock()
+	p.s.m.expired.Add(float64(len(late)))
+	recordAll(ctx, p.s, late, uptime.QueueFailed, "The queue did not take the check before its time was over.")
+	return batch
+}
+
+func (p *publisher) publish(ctx context.Context, q queue.Queue, jobs []uptime.Job) error {
+	items := make([]queue.Item, len(jobs))
+	for i, j := range jobs {
+		b, err := j.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		items[i] = queue.Item{Body: b, Urgent: j.Kind != uptime.KindSlot}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := q.Publish(ctx, items); err != nil {
+		return err
+	}
+	p.s.m.jobs.Add(float64(len(jobs)))
+	return nil
+}
+
+// recordAll stores an unknown result for each job, many at a time because the
+// recorder commits in batches, and returns how many were not stored. The auditor
+// finds those again.
+func recordAll(ctx context.Context, s *Scheduler, jobs []uptime.Job, reason uptime.Reason, message string) (failed int) {
+	if len(jobs) == 0 {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for part := range min(64, len(jobs)) {
+		wg.Go(func() {
+			for i := part; i < len(jobs); i += 64 {
+				j, now := jobs[i], uptime.Instant(s.o.wall())
+				_, err := s.o.Recorder.Record(ctx, uptime.CheckResult{
+					ResultKey: uptime.ResultKey{MonitorID: j.MonitorID, Region: j.Region, ScheduledAt: j.ScheduledAt},
+					Kind:      j.Kind, Revision: j.Revision, Reason: reason, Message: message, DequeuedAt: now, StartedAt: now})
+				if err != nil {
+					mu.Lock()
+					failed++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}

@@ -1,0 +1,80 @@
+package worker
+
+import (
+	"context"
+	"net/url"
+
+	"vedette/internal/probe"
+	"vedette/internal/uptime"
+)
+
+// maxCached bounds the cache; beyond it, it starts over.
+const maxCached = 200_000
+
+// compiled is a monitor made ready once for its revision.
+type compiled struct {
+	monitor uptime.Monitor
+	check   probe.Check
+	host    string
+	err     error
+}
+
+// cache keeps compiled monitors. Only the receiver's goroutine uses it.
+type cache struct {
+	store   Store
+	compile func(uptime.Monitor) (probe.Check, error)
+	byID    map[int64]*compiled
+}
+
+func newCache(s Store, compile func(uptime.Monitor) (probe.Check, error)) *cache {
+	return &cache{store: s, compile: compile, byID: map[int64]*compiled{}}
+}
+
+// load gives each task its monitor, with one read for all that are not known in
+// the revision asked for. A monitor that does not exist stays nil.
+func (c *cache) load(ctx context.Context, tasks []*task) error {
+	var miss []int64
+	asked := map[int64]struct{}{}
+	for _, t := range tasks {
+		if k := c.byID[t.job.MonitorID]; k != nil && k.monitor.Revision >= t.job.Revision {
+			continue
+		}
+		if _, ok := asked[t.job.MonitorID]; !ok {
+			asked[t.job.MonitorID] = struct{}{}
+			miss = append(miss, t.job.MonitorID)
+		}
+	}
+	if len(miss) > 0 {
+		ms, err := c.store.Monitors(ctx, miss)
+		if err != nil {
+			return err
+		}
+		if len(c.byID) > maxCached {
+			clear(c.byID)
+		}
+		for _, id := range miss {
+			delete(c.byID, id)
+		}
+		for _, m := range ms {
+			c.byID[m.ID] = c.build(m)
+		}
+	}
+	for _, t := range tasks {
+		t.c = c.byID[t.job.MonitorID]
+	}
+	return nil
+}
+
+func (c *cache) build(m uptime.Monitor) *compiled {
+	k := &compiled{host: m.Target}
+	if u, err := url.Parse(m.Target); err == nil && u.Host != "" {
+		k.host = u.Host
+	}
+	k.check, k.err = c.compile(m)
+	if k.err != nil {
+		m.Problem = k.err.Error()
+	}
+	k.monitor = m
+	m.Config = nil
+	return k
+}

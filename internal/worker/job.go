@@ -1,0 +1,181 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"vedette/internal/probe"
+	"vedette/internal/uptime"
+)
+
+// task is one job in hand.
+type task struct {
+	id       string
+	job      uptime.Job
+	dequeued time.Time
+	c        *compiled // nil: the monitor is gone
+}
+
+// do runs a job to its end. ctx ends when no check may start; work ends when
+// running ones must stop.
+func (w *Worker) do(ctx, work context.Context, t *task) {
+	stored := false
+	defer func() { w.finish(t, stored) }()
+	switch {
+	case t.c == nil || !t.c.monitor.Enabled:
+		stored = true
+		return
+	case t.c.err != nil:
+		w.park(work, t)
+		stored = w.unknown(work, t, uptime.BadConfig, "The monitor's definition cannot be run: "+t.c.monitor.Problem)
+		return
+	}
+	for attempt := 0; ; attempt++ {
+		since := time.Now()
+		limit := w.o.StartLag
+		if attempt > 0 {
+			limit = t.c.monitor.Interval + w.o.StartLag
+		}
+		if time.Now().After(t.job.Expires) && attempt == 0 {
+			stored = w.unknown(work, t, uptime.Missed, "The check came to a worker after its time was over.")
+			return
+		}
+		got, leave := w.enter(ctx, t, attempt > 0, limit)
+		if ctx.Err() != nil {
+			if got {
+				leave()
+			}
+			stored = attempt > 0
+			return
+		}
+		if !got {
+			w.m.starved.Inc()
+			if stored = attempt > 0; !stored {
+				stored = w.unknown(work, t, uptime.Starved, "This worker was too busy to start the check in time.")
+			}
+			return
+		}
+		w.m.lag.Observe(time.Since(since).Seconds())
+		r, over := w.attempt(work, t, attempt, leave)
+		if over {
+			stored = attempt > 0
+			return
+		}
+		rec, ok := w.record(work, r)
+		if !ok {
+			return
+		}
+		stored = true
+		if r.Verdict != uptime.VerdictDown || attempt >= t.c.monitor.Confirm.Failures || down(rec.State, t.job.Region) {
+			return
+		}
+		if !wait(ctx, t.c.monitor.Confirm.Interval) {
+			return
+		}
+	}
+}
+
+// enter takes a place among the running checks, waiting at most limit.
+func (w *Worker) enter(ctx context.Context, t *task, urgent bool, limit time.Duration) (bool, func()) {
+	leave := func() { w.gate.leave(t.c.host, t.c.monitor.OwnerID) }
+	return w.gate.enter(ctx, t.c.host, t.c.monitor.OwnerID, urgent || t.job.Kind != uptime.KindSlot, limit), leave
+}
+
+// attempt runs the probe once. over is true when we were told to stop meanwhile: a
+// check of ours that was cut says nothing.
+func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r uptime.CheckResult, over bool) {
+	started := uptime.Now()
+	out := w.run(work, t, leave)
+	if work.Err() != nil {
+		return r, true
+	}
+	if out.Verdict == uptime.VerdictDown && w.o.Health != nil {
+		if ok, reason, local := w.o.Health.Check(work); !ok {
+			out.Verdict, out.Reason = uptime.VerdictUnknown, reason
+			out.Message = "The check failed, and so did this worker's own health: " + out.Message
+			if out.Evidence == nil {
+				out.Evidence = &uptime.Evidence{}
+			}
+			out.Evidence.Local = local
+		}
+	}
+	w.m.checks.WithLabelValues(out.Verdict.String()).Inc()
+	return uptime.CheckResult{
+		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt, Attempt: n},
+		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Verdict: out.Verdict, Reason: out.Reason, Message: out.Message,
+		DequeuedAt: t.dequeued, StartedAt: started, Duration: out.Duration, Phases: out.Phases, Evidence: out.Evidence,
+	}, false
+}
+
+// run guards a probe against itself: a panic is unknown, and so is a probe that
+// ignores its end, whose place is given on while it lingers.
+func (w *Worker) run(work context.Context, t *task, leave func()) probe.Outcome {
+	ctx, cancel := context.WithTimeout(work, t.c.monitor.Timeout+2*time.Second)
+	defer cancel()
+	done := make(chan probe.Outcome, 1)
+	go func() { // ends with the probe; waiting for one that hangs is what we must not do
+		defer func() {
+			if p := recover(); p != nil {
+				w.o.Logger.Error("probe panicked", slog.Int64("monitor_id", t.job.MonitorID), slog.Any("panic", p))
+				done <- probe.Outcome{Reason: uptime.InternalError, Message: "The check ended by a fault of ours."}
+			}
+		}()
+		done <- t.c.check.Run(ctx)
+	}()
+	defer leave()
+	select {
+	case out := <-done:
+		return out
+	case <-ctx.Done():
+	}
+	select {
+	case out := <-done:
+		return out
+	case <-time.After(100 * time.Millisecond): // it may be on its way
+		w.m.leaked.Inc()
+		return probe.Outcome{Reason: uptime.InternalError, Message: "The check did not end in its time, by a fault of ours."}
+	}
+}
+
+// record stores r, trying for as long as the job may be in hand.
+func (w *Worker) record(ctx context.Context, r uptime.CheckResult) (uptime.Recorded, bool) {
+	backoff := 50 * time.Millisecond
+	for end := time.Now().Add(2 * w.o.Lease); ; backoff = min(2*backoff, 2*time.Second) {
+		rec, err := w.o.Recorder.Record(ctx, r)
+		if err == nil {
+			return rec, true
+		}
+		w.m.unrecorded.Inc()
+		if time.Now().After(end) || !wait(ctx, backoff) {
+			w.o.Logger.Warn("result is not recorded", slog.Int64("monitor_id", r.MonitorID), slog.Any("error", err))
+			return uptime.Recorded{}, false
+		}
+	}
+}
+
+// unknown records that the slot was not observed, and why.
+func (w *Worker) unknown(ctx context.Context, t *task, reason uptime.Reason, message string) bool {
+	_, ok := w.record(ctx, uptime.CheckResult{
+		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt},
+		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Reason: reason, Message: message,
+		DequeuedAt: t.dequeued, StartedAt: uptime.Now()})
+	w.m.checks.WithLabelValues(uptime.VerdictUnknown.String()).Inc()
+	return ok
+}
+
+func (w *Worker) park(ctx context.Context, t *task) {
+	if err := w.o.Store.ParkMonitor(ctx, t.job.MonitorID, t.c.monitor.Revision, t.c.monitor.Problem); err != nil {
+		w.o.Logger.Warn("monitor is not parked", slog.Int64("monitor_id", t.job.MonitorID), slog.Any("error", err))
+	}
+}
+
+// down reports whether region is down already, so that nothing needs confirming.
+func down(s uptime.State, region string) bool {
+	for i := range s.Regions {
+		if s.Regions[i].Region == region {
+			return s.Regions[i].Verdict == uptime.VerdictDown
+		}
+	}
+	return false
+}
