@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+const (
+	healthFresh = time.Second // one look serves a wave of failures
+	healthDial  = time.Second
+	timerLate   = 500 * time.Millisecond
+	fdHeadroom  = 32
+)
+
+// SelfCheck is the Health of this machine: sentinel targets, file descriptors and
+// how late its timers are. It may be used by many goroutines.
+type SelfCheck struct {
+	sentinels []string
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu     sync.Mutex // guards what follows, and lets one look at a time happen
+	at     time.Time
+	reason uptime.Reason
+	local  map[string]string
+}
+
+// NewSelfCheck makes a SelfCheck. sentinels are host:port; with two or more, two
+// must fail before the network is blamed; with none only local signs are read.
+// dial nil means a plain dialer.
+func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *SelfCheck {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	return &SelfCheck{sentinels: sentinels, dial: dial}
+}
+
+// Check reports whether this machine can be believed; see Health.
+func (s *SelfCheck) Check(ctx context.Context) (bool, uptime.Reason, map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.IsZero() || time.Since(s.at) > healthFresh {
+		s.reason, s.local = s.look(ctx)
+		s.at = time.Now()
+	}
+	return s.reason == uptime.ReasonOK, s.reason, s.local
+}
+
+func (s *SelfCheck) look(ctx context.Context) (uptime.Reason, map[string]string) {
+	local := map[string]string{}
+	asked := time.Now()
+	if !wait(ctx, time.Millisecond) {
+		return uptime.Aborted, local
+	}
+	late := time.Since(asked)
+	local["timer_late"] = late.String()
+	if late > timerLate {
+		return uptime.Starved, local
+	}
+	if used, limit, ok := descriptors(); ok {
+		local["descriptors"] = fmt.Sprintf("%d of %d", used, limit)
+		if used+fdHeadroom > limit {
+			return uptime.OwnResources, local
+		}
+	}
+	return s.network(ctx, local), local
+}
+
+// network asks all sentinels at once; one that answers clears the network.
+func (s *SelfCheck) network(ctx context.Context, local map[string]string) uptime.Reason {
+	if len(s.sentinels) == 0 {
+		return uptime.ReasonOK
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthDial)
+	defer cancel()
+	errs := make([]error, len(s.sentinels))
+	var wg sync.WaitGroup
+	for i, address := range s.sentinels {
+		wg.Go(func() {
+			c, err := s.dial(ctx, "tcp", address)
+			if err == nil {
+				c.Close()
+			}
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	failed := 0
+	for i, err := range errs {
+		local["sentinel "+s.sentinels[i]] = "answers"
+		if err != nil {
+			failed++
+			local["sentinel "+s.sentinels[i]] = err.Error()
+		}
+	}
+	if failed == len(s.sentinels) {
+		return uptime.OwnNetwork
+	}
+	return uptime.ReasonOK
+}
+
+// descriptors counts this process's open files; ok is false where that cannot be
+// read. Not being able to open the list at all is itself a sign of their end.
+func descriptors() (used, limit uint64, ok bool) {
+	var r syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
+		return 0, 0, false
+	}
+	d, err := os.ReadDir("/proc/self/fd")
+	if os.IsNotExist(err) {
+		return 0, 0, false
+	}
+	if err != nil {
+		return r.Cur, r.Cur, true
+	}
+	return uint64(len(d)), r.Cur, true
+}
