@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -34,7 +33,7 @@ func (*mailboxSession) AuthMechanisms() []string { return []string{sasl.Plain} }
 func (s *mailboxSession) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, password string) error {
 		if s.signed = user == "user" && password == canary; !s.signed {
-			return errors.New("not " + password)
+			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "not " + password}
 		}
 		return nil
 	}), nil

@@ -51,7 +51,7 @@ type Options struct {
 	Failpoint func(name string)
 }
 
-// Validate fills defaults and reports what is missing.
+// validate fills defaults and reports what is missing.
 func (o *Options) validate() error {
 	if o.Store == nil || o.Queue == nil || o.Installation == "" {
 		return fmt.Errorf("notify: Store, Queue and Installation are required")

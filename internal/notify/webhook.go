@@ -30,7 +30,8 @@ const (
 	verifyTolerate = 5 * time.Minute
 )
 
-// DialFunc opens a connection; ours is the guarded dialer's.
+// DialFunc opens a connection; ours is the guarded dialer's. An address that may not
+// be dialled is an error of kind Forbidden, which makes the failure permanent.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // WebhookOptions of a Webhook provider.
