@@ -170,7 +170,7 @@ func (s *server) apiKeys(ctx context.Context, _ *struct{}) (*list[keyJSON], erro
 }
 
 type keyIn struct {
-	once
+	Once
 	Body struct {
 		Name      string    `json:"name"`
 		Scope     string    `json:"scope,omitempty" enum:"read,write" doc:"Default: read"`
@@ -181,7 +181,7 @@ type keyIn struct {
 type keyOut struct{ Body keyJSON }
 
 func (s *server) createAPIKey(ctx context.Context, in *keyIn) (*keyOut, error) {
-	k, err := doOnce(ctx, s.svc, "POST /api-keys", in.once, func() (keyJSON, error) {
+	k, err := doOnce(ctx, s.svc, "POST /api-keys", in.Once, func() (keyJSON, error) {
 		k, text, err := s.svc.CreateAPIKey(ctx, middleware.Actor(ctx), service.NewKey{
 			Name: in.Body.Name, Scope: uptime.Scope(in.Body.Scope), ExpiresAt: in.Body.ExpiresAt})
 		out := showKey(k)
@@ -191,6 +191,6 @@ func (s *server) createAPIKey(ctx context.Context, in *keyIn) (*keyOut, error) {
 	return &keyOut{k}, err
 }
 
-func (s *server) deleteAPIKey(ctx context.Context, in *byID) (*struct{}, error) {
+func (s *server) deleteAPIKey(ctx context.Context, in *ByID) (*struct{}, error) {
 	return nil, s.svc.DeleteAPIKey(ctx, middleware.Actor(ctx), in.ID)
 }

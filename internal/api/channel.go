@@ -45,7 +45,7 @@ type channelOut struct {
 	Body channelJSON
 }
 
-func (s *server) channels(ctx context.Context, in *page) (*list[channelJSON], error) {
+func (s *server) channels(ctx context.Context, in *Page) (*list[channelJSON], error) {
 	after, err := in.id()
 	if err != nil {
 		return nil, err
@@ -55,12 +55,12 @@ func (s *server) channels(ctx context.Context, in *page) (*list[channelJSON], er
 }
 
 type channelIn struct {
-	once
+	Once
 	Body channelBody
 }
 
 func (s *server) createChannel(ctx context.Context, in *channelIn) (*channelOut, error) {
-	body, err := doOnce(ctx, s.svc, "POST /channels", in.once, func() (channelJSON, error) {
+	body, err := doOnce(ctx, s.svc, "POST /channels", in.Once, func() (channelJSON, error) {
 		c, reveal, err := s.svc.CreateChannel(ctx, middleware.Actor(ctx), in.Body.channel())
 		out := showChannel(c)
 		out.Reveal = reveal
@@ -69,14 +69,14 @@ func (s *server) createChannel(ctx context.Context, in *channelIn) (*channelOut,
 	return &channelOut{etag(body.Revision), body}, err
 }
 
-func (s *server) channel(ctx context.Context, in *byID) (*channelOut, error) {
+func (s *server) channel(ctx context.Context, in *ByID) (*channelOut, error) {
 	c, err := s.svc.Channel(ctx, middleware.Actor(ctx), in.ID)
 	return &channelOut{etag(c.Revision), showChannel(c)}, err
 }
 
 type channelUpdate struct {
-	byID
-	ifMatch
+	ByID
+	IfMatchHeader
 	Body channelBody
 }
 
@@ -94,7 +94,7 @@ func (s *server) updateChannel(ctx context.Context, in *channelUpdate) (*channel
 	return &channelOut{etag(c.Revision), showChannel(c)}, preconditionFailed(ctx, err)
 }
 
-func (s *server) deleteChannel(ctx context.Context, in *byID) (*struct{}, error) {
+func (s *server) deleteChannel(ctx context.Context, in *ByID) (*struct{}, error) {
 	return nil, s.svc.DeleteChannel(ctx, middleware.Actor(ctx), in.ID)
 }
 
@@ -104,7 +104,7 @@ type testOut struct {
 	}
 }
 
-func (s *server) testChannel(ctx context.Context, in *byID) (*testOut, error) {
+func (s *server) testChannel(ctx context.Context, in *ByID) (*testOut, error) {
 	out := &testOut{}
 	var err error
 	out.Body.DeliveryID, err = s.svc.TestChannel(ctx, middleware.Actor(ctx), in.ID)

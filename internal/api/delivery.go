@@ -54,7 +54,7 @@ func showDelivery(d uptime.Delivery) deliveryJSON {
 }
 
 type deliveriesIn struct {
-	page
+	Page
 	IncidentID int64  `query:"incident_id" minimum:"1"`
 	ChannelID  int64  `query:"channel_id" minimum:"1"`
 	Status     string `query:"status" enum:"pending,sending,delivered,dead,suppressed"`
@@ -72,12 +72,12 @@ func (s *server) deliveries(ctx context.Context, in *deliveriesIn) (*list[delive
 
 type deliveryOut struct{ Body deliveryJSON }
 
-func (s *server) delivery(ctx context.Context, in *byID) (*deliveryOut, error) {
+func (s *server) delivery(ctx context.Context, in *ByID) (*deliveryOut, error) {
 	d, err := s.svc.Delivery(ctx, middleware.Actor(ctx), in.ID)
 	return &deliveryOut{showDelivery(d)}, err
 }
 
-func (s *server) resend(ctx context.Context, in *byID) (*deliveryOut, error) {
+func (s *server) resend(ctx context.Context, in *ByID) (*deliveryOut, error) {
 	d, err := s.svc.Resend(ctx, middleware.Actor(ctx), in.ID)
 	return &deliveryOut{showDelivery(d)}, err
 }

@@ -9,13 +9,13 @@ import (
 	"vedette/internal/uptime"
 )
 
-// span is the time that a request asks about; its default ends now.
-type span struct {
+// Span is the time that a request asks about; its default ends now.
+type Span struct {
 	From time.Time `query:"from" doc:"Default: a day before to"`
 	To   time.Time `query:"to" doc:"Default: now"`
 }
 
-func (s span) bounds() (from, to time.Time) {
+func (s Span) bounds() (from, to time.Time) {
 	from, to = uptime.Instant(s.From), uptime.Instant(s.To)
 	if s.To.IsZero() {
 		to = uptime.Now().Add(time.Second) // a check that was asked for this moment is in
@@ -58,9 +58,9 @@ func showResult(r uptime.CheckResult) resultJSON {
 }
 
 type resultsIn struct {
-	byID
-	page
-	span
+	ByID
+	Page
+	Span
 	Failing string `query:"failing" enum:"true,false" doc:"Only those that are not up"`
 }
 
@@ -76,8 +76,8 @@ func (s *server) results(ctx context.Context, in *resultsIn) (*list[resultJSON],
 }
 
 type uptimeIn struct {
-	byID
-	span
+	ByID
+	Span
 	Step string `query:"step" enum:"1h,24h" default:"1h" doc:"Of the roll-ups"`
 }
 

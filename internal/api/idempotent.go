@@ -11,15 +11,15 @@ import (
 	"vedette/internal/service"
 )
 
-// once is the part of a create's request that makes a repeat harmless.
-type once struct {
+// Once is the part of a create's request that makes a repeat harmless.
+type Once struct {
 	Key     string `header:"Idempotency-Key" maxLength:"128" doc:"A repeat with the same key and body within 24 hours gives the first answer and does nothing. Secrets that are shown once are not shown again."`
 	RawBody []byte
 }
 
 // doOnce runs do unless the same request was answered before; then it gives that
 // answer. strip takes out of an answer what must not be kept.
-func doOnce[T any](ctx context.Context, svc *service.Service, route string, o once, do func() (T, error), strip func(T) T) (T, error) {
+func doOnce[T any](ctx context.Context, svc *service.Service, route string, o Once, do func() (T, error), strip func(T) T) (T, error) {
 	if o.Key == "" {
 		return do()
 	}

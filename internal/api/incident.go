@@ -53,7 +53,7 @@ func showIncident(i uptime.Incident) incidentJSON {
 }
 
 type incidentsIn struct {
-	page
+	Page
 	MonitorID int64  `query:"monitor_id" minimum:"1"`
 	Open      string `query:"open" enum:"true,false"`
 }
@@ -69,18 +69,18 @@ func (s *server) incidents(ctx context.Context, in *incidentsIn) (*list[incident
 }
 
 type monitorIncidentsIn struct {
-	byID
-	page
+	ByID
+	Page
 	Open string `query:"open" enum:"true,false"`
 }
 
 func (s *server) monitorIncidents(ctx context.Context, in *monitorIncidentsIn) (*list[incidentJSON], error) {
-	return s.incidents(ctx, &incidentsIn{page: in.page, MonitorID: in.ID, Open: in.Open})
+	return s.incidents(ctx, &incidentsIn{Page: in.Page, MonitorID: in.ID, Open: in.Open})
 }
 
 type incidentOut struct{ Body incidentJSON }
 
-func (s *server) incident(ctx context.Context, in *byID) (*incidentOut, error) {
+func (s *server) incident(ctx context.Context, in *ByID) (*incidentOut, error) {
 	d, err := s.svc.Incident(ctx, middleware.Actor(ctx), in.ID)
 	if err != nil {
 		return nil, err
@@ -95,14 +95,14 @@ func (s *server) incident(ctx context.Context, in *byID) (*incidentOut, error) {
 	return out, nil
 }
 
-func (s *server) acknowledge(ctx context.Context, in *byID) (*incidentOut, error) {
+func (s *server) acknowledge(ctx context.Context, in *ByID) (*incidentOut, error) {
 	i, err := s.svc.Acknowledge(ctx, middleware.Actor(ctx), in.ID)
 	return &incidentOut{showIncident(i)}, err
 }
 
 type commentIn struct {
-	byID
-	once
+	ByID
+	Once
 	Body struct {
 		Text string `json:"text"`
 	}
@@ -111,7 +111,7 @@ type commentIn struct {
 type commentOut struct{ Body lineJSON }
 
 func (s *server) comment(ctx context.Context, in *commentIn) (*commentOut, error) {
-	line, err := doOnce(ctx, s.svc, "POST /incidents/"+decimal(in.ID)+"/comments", in.once, func() (lineJSON, error) {
+	line, err := doOnce(ctx, s.svc, "POST /incidents/"+decimal(in.ID)+"/comments", in.Once, func() (lineJSON, error) {
 		e, err := s.svc.Comment(ctx, middleware.Actor(ctx), in.ID, in.Body.Text)
 		return showLine(e), err
 	}, whole)

@@ -9,7 +9,7 @@ import (
 )
 
 type monitorsIn struct {
-	page
+	Page
 	Query   string   `query:"q" maxLength:"200" doc:"Part of name or target"`
 	Tags    []string `query:"tag,explode" maxItems:"20" doc:"All of these tags"`
 	Status  string   `query:"status" enum:"unknown,up,degraded,down"`
@@ -65,12 +65,12 @@ func (s *server) monitorOut(ctx context.Context, v uptime.MonitorView, err error
 }
 
 type monitorIn struct {
-	once
+	Once
 	Body monitorBody
 }
 
 func (s *server) createMonitor(ctx context.Context, in *monitorIn) (*monitorOut, error) {
-	body, err := doOnce(ctx, s.svc, "POST /monitors", in.once, func() (monitorJSON, error) {
+	body, err := doOnce(ctx, s.svc, "POST /monitors", in.Once, func() (monitorJSON, error) {
 		m, bad := in.Body.monitor()
 		if bad != nil {
 			return monitorJSON{}, bad
@@ -85,14 +85,14 @@ func (s *server) createMonitor(ctx context.Context, in *monitorIn) (*monitorOut,
 	return &monitorOut{ETag: etag(body.Revision), Body: body}, err
 }
 
-func (s *server) monitor(ctx context.Context, in *byID) (*monitorOut, error) {
+func (s *server) monitor(ctx context.Context, in *ByID) (*monitorOut, error) {
 	v, err := s.svc.Monitor(ctx, middleware.Actor(ctx), in.ID)
 	return s.monitorOut(ctx, v, err)
 }
 
 type monitorUpdate struct {
-	byID
-	ifMatch
+	ByID
+	IfMatchHeader
 	Body monitorBody
 }
 
@@ -113,16 +113,16 @@ func (s *server) updateMonitor(ctx context.Context, in *monitorUpdate) (*monitor
 	return s.monitorOut(ctx, v, preconditionFailed(ctx, err))
 }
 
-func (s *server) deleteMonitor(ctx context.Context, in *byID) (*struct{}, error) {
+func (s *server) deleteMonitor(ctx context.Context, in *ByID) (*struct{}, error) {
 	return nil, s.svc.DeleteMonitor(ctx, middleware.Actor(ctx), in.ID)
 }
 
-func (s *server) pause(ctx context.Context, in *byID) (*monitorOut, error) {
+func (s *server) pause(ctx context.Context, in *ByID) (*monitorOut, error) {
 	v, err := s.svc.SetEnabled(ctx, middleware.Actor(ctx), in.ID, false)
 	return s.monitorOut(ctx, v, err)
 }
 
-func (s *server) resume(ctx context.Context, in *byID) (*monitorOut, error) {
+func (s *server) resume(ctx context.Context, in *ByID) (*monitorOut, error) {
 	v, err := s.svc.SetEnabled(ctx, middleware.Actor(ctx), in.ID, true)
 	return s.monitorOut(ctx, v, err)
 }
@@ -133,7 +133,7 @@ type checkOut struct {
 	}
 }
 
-func (s *server) checkNow(ctx context.Context, in *byID) (*checkOut, error) {
+func (s *server) checkNow(ctx context.Context, in *ByID) (*checkOut, error) {
 	out := &checkOut{}
 	var err error
 	out.Body.ScheduledAt, err = s.svc.CheckNow(ctx, middleware.Actor(ctx), in.ID)

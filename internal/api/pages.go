@@ -14,7 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"vedette/internal/middleware"
-	"vedette/internal/service"
+	"vedette/internal/uptime"
 )
 
 // mountPages adds what is outside the API: health, metrics, the document, its
@@ -65,8 +65,8 @@ func metricsGuard(next http.Handler) http.Handler {
 		forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
 		local := middleware.ClientIP(r.Context()).IsLoopback() && !forwarded
 		a := middleware.Actor(r.Context())
-		if !local && a.Authorise(service.Read) != nil {
-			middleware.Problem(w, r, http.StatusUnauthorized, "send an API key, or ask from this machine")
+		if !local && a.User.Role != uptime.RoleAdmin {
+			middleware.Problem(w, r, http.StatusUnauthorized, "send an administrator's API key, or ask from this machine")
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -71,14 +71,15 @@ func walk(d *json.Decoder, path string, depth int) error {
 	return nil
 }
 
-// page is the part of a list's query that all lists have.
-type page struct {
+// Page is the part of a list's query that all lists have. Like the other parts of
+// requests it is exported because the validator reads exported embeddings only.
+type Page struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items of one page"`
 	After string `query:"cursor" maxLength:"200" doc:"The next of the page before"`
 }
 
 // id is the cursor of lists that are ordered by id; 0 without one.
-func (p page) id() (int64, error) {
+func (p Page) id() (int64, error) {
 	if p.After == "" {
 		return 0, nil
 	}
@@ -113,18 +114,18 @@ func pageOf[R, T any](rows []R, limit int, next func(R) string, show func(R) T) 
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-// byID is the path of one thing.
-type byID struct {
+// ByID is the path of one thing.
+type ByID struct {
 	ID int64 `path:"id" minimum:"1"`
 }
 
-// ifMatch is the precondition of an update.
-type ifMatch struct {
+// IfMatchHeader is the precondition of an update.
+type IfMatchHeader struct {
 	IfMatch string `header:"If-Match" maxLength:"100" doc:"The ETag of the copy that the update was made from"`
 }
 
 // revision is what If-Match names.
-func (h ifMatch) revision(ctx context.Context) (int64, error) {
+func (h IfMatchHeader) revision(ctx context.Context) (int64, error) {
 	if h.IfMatch == "" {
 		return 0, &huma.ErrorModel{Status: http.StatusPreconditionRequired, Title: http.StatusText(http.StatusPreconditionRequired), Instance: instance(ctx),
 			Detail: "send the ETag of the copy you changed in If-Match", Errors: []*huma.ErrorDetail{{Location: "header.If-Match", Message: "is required"}}}
