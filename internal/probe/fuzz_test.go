@@ -29,6 +29,7 @@ func FuzzResponse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, response []byte) {
 		client, server := net.Pipe()
 		defer client.Close()
+		_ = client.SetDeadline(time.Now().Add(5 * time.Second))
 		go func() {
 			defer server.Close()
 			_, _ = server.Read(make([]byte, 64<<10))

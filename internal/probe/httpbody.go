@@ -86,15 +86,23 @@ func (l *headLimit) Read(b []byte) (int, error) {
 // wire is a body as it comes, and remembers how it ended: an error of the
 // framing must not be taken for one of the decoder above.
 type wire struct {
-	r   io.Reader
-	n   int64
-	err error // io.EOF when it ended well
+	r     io.Reader
+	n     int64
+	err   error // io.EOF when it ended well
+	empty int   // reads in a row that gave nothing
 }
 
 // Read implements io.Reader.
 func (w *wire) Read(b []byte) (int, error) {
 	n, err := w.r.Read(b)
 	w.n += int64(n)
+	w.empty++
+	if n > 0 {
+		w.empty = 0
+	}
+	if err == nil && w.empty > 100 {
+		err = io.ErrNoProgress
+	}
 	if err != nil {
 		w.err = err
 	}
