@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vedette/internal/middleware"
+	"vedette/internal/service"
 	"vedette/internal/uptime"
 )
 
@@ -66,12 +67,12 @@ func (s *server) monitorOut(ctx context.Context, v uptime.MonitorView, err error
 
 type monitorIn struct {
 	Once
-	Body monitorBody
+	Body service.MonitorBody
 }
 
 func (s *server) createMonitor(ctx context.Context, in *monitorIn) (*monitorOut, error) {
 	body, err := doOnce(ctx, s.svc, "POST /monitors", in.Once, func() (monitorJSON, error) {
-		m, bad := in.Body.monitor()
+		m, bad := in.Body.Monitor()
 		if bad != nil {
 			return monitorJSON{}, bad
 		}
@@ -93,7 +94,7 @@ func (s *server) monitor(ctx context.Context, in *ByID) (*monitorOut, error) {
 type monitorUpdate struct {
 	ByID
 	IfMatchHeader
-	Body monitorBody
+	Body service.MonitorBody
 }
 
 func (s *server) updateMonitor(ctx context.Context, in *monitorUpdate) (*monitorOut, error) {
@@ -104,7 +105,7 @@ func (s *server) updateMonitor(ctx context.Context, in *monitorUpdate) (*monitor
 	if err != nil {
 		return nil, err
 	}
-	m, err := in.Body.monitor()
+	m, err := in.Body.Monitor()
 	if err != nil {
 		return nil, err
 	}

@@ -7,54 +7,6 @@ import (
 	"vedette/internal/uptime"
 )
 
-// monitorBody is what a person may say of a monitor.
-type monitorBody struct {
-	Name       string             `json:"name"`
-	Type       string             `json:"type" doc:"A check type: http, …"`
-	Target     string             `json:"target,omitempty"`
-	Interval   string             `json:"interval,omitempty" doc:"1s to 24h; default 1m" example:"30s"`
-	Timeout    string             `json:"timeout,omitempty" doc:"100ms to 5m, not longer than the interval; default 10s" example:"10s"`
-	Confirm    *confirmBody       `json:"confirm,omitempty"`
-	Config     json.RawMessage    `json:"config,omitempty" doc:"Owned by the type. A secret is read as ***; sent back so, it stays"`
-	Assertions []uptime.Assertion `json:"assertions,omitempty" nullable:"false"`
-	Inverted   bool               `json:"inverted,omitempty" doc:"Up and down trade places"`
-	Channels   []int64            `json:"channels,omitempty" nullable:"false" doc:"Who is told, beside the default channels"`
-	Tags       []string           `json:"tags,omitempty" nullable:"false"`
-	Regions    []string           `json:"regions,omitempty" nullable:"false" doc:"Default: [\"default\"]"`
-	Enabled    *bool              `json:"enabled,omitempty" doc:"Default: true"`
-}
-
-type confirmBody struct {
-	Failures  *int   `json:"failures,omitempty" doc:"Further attempts that must fail before it is down, 0 to 10; default 2"`
-	Interval  string `json:"interval,omitempty" doc:"Wait between them, up to 5m; default 5s" example:"5s"`
-	Successes *int   `json:"successes,omitempty" doc:"Good results in a row that end an incident, 1 to 10; default 1"`
-}
-
-// monitor is b as the service takes it. A text that is no duration is a problem.
-func (b monitorBody) monitor() (uptime.Monitor, error) {
-	var p uptime.Problems
-	m := uptime.Monitor{
-		Name: b.Name, Type: b.Type, Target: b.Target, Config: b.Config, Assertions: b.Assertions, Inverted: b.Inverted,
-		ChannelIDs: b.Channels, Tags: b.Tags, Regions: b.Regions, Enabled: b.Enabled == nil || *b.Enabled,
-		Interval: parseDuration(&p, "interval", b.Interval, uptime.DefaultInterval),
-	}
-	m.Timeout = parseDuration(&p, "timeout", b.Timeout, min(uptime.DefaultTimeout, max(m.Interval, uptime.MinTimeout)))
-	m.Confirm = uptime.Confirm{Failures: 2, Interval: 5 * time.Second, Successes: 1}
-	if c := b.Confirm; c != nil {
-		m.Confirm.Interval = parseDuration(&p, "confirm.interval", c.Interval, m.Confirm.Interval)
-		if c.Failures != nil {
-			m.Confirm.Failures = *c.Failures
-		}
-		if c.Successes != nil {
-			m.Confirm.Successes = *c.Successes
-		}
-	}
-	if len(m.Config) == 0 {
-		m.Config = json.RawMessage(`{}`)
-	}
-	return m, p.Err()
-}
-
 // monitorJSON is a monitor as it is read.
 type monitorJSON struct {
 	ID         int64              `json:"id"`

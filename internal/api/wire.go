@@ -139,20 +139,6 @@ func (h IfMatchHeader) revision(ctx context.Context) (int64, error) {
 
 func etag(revision int64) string { return `"` + decimal(revision) + `"` }
 
-// parseDuration notes a problem unless s is a duration with its unit; empty takes
-// the default.
-func parseDuration(p *uptime.Problems, path, s string, otherwise time.Duration) time.Duration {
-	if s == "" {
-		return otherwise
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		p.Add(path, `write a duration with its unit, like "30s" or "1m30s"`)
-		return otherwise
-	}
-	return d
-}
-
 // instant is t for JSON: null when it has not come.
 func instant(t time.Time) *time.Time {
 	if t.IsZero() {
