@@ -25,23 +25,30 @@ type Facts struct {
 	// LastGood is the start of the last good result before the first of Results;
 	// zero if there is none.
 	LastGood time.Time
-	// Latest is, per region, the greatest ScheduledAt stored, Results included.
-	// A result that is older than it and not in order is late.
+	// Latest is, per region, the greatest ScheduledAt of the up results that were
+	// stored before this batch. Up results of a steady monitor are not folded, so
+	// the state's cursor does not know of them: an older result that comes after one
+	// is late. Only what lies after the first of Results matters.
 	Latest map[string]time.Time
 }
 
 // Change is what the incident manager decides about one monitor. The recorder
-// writes all of it in the transaction that stored the results.
+// writes all of it in the transaction that stored the results, in this order:
+// CloseGap, OpenGap, Update, Open, Events, Alerts, then each of More.
 type Change struct {
 	State      State
 	Superseded []ResultKey // results to mark as not evaluated
 	Transition *Transition // nil if the verdict stays
-	Open       *Incident   // to insert
+	Open       *Incident   // to insert; resolved already when it ended within the same results
 	Update     *Incident   // to update in place: reason, resolution, recovery evidence
 	Events     []Event     // IncidentID 0 means the incident in Open
-	Alerts     []Alert     // IncidentID 0 means the incident in Open
-	OpenGap    *Gap
-	CloseGap   time.Time // when the open gap ended; zero leaves it open
+	Alerts     []Alert     // IncidentID 0 means the incident in Open; so does Body.Incident.ID 0
+	OpenGap    *Gap        // to insert; over already when its To is set
+	CloseGap   time.Time   // when the gap of Facts ended; zero leaves it open
+	// More is what happened after, in order, when the results hold more than one
+	// outage or gap. Its elements are written like this one, each with the IncidentID 0
+	// of its own Open; they carry no State, Superseded, Update, CloseGap or More.
+	More []Change
 }
 
 // Recorded is what became of one result.

@@ -15,10 +15,13 @@ type State struct {
 
 // RegionState is the fold of one region's results.
 type RegionState struct {
-	Region    string    `json:"region"`
-	Verdict   Verdict   `json:"verdict"`
-	Reason    Reason    `json:"reason,omitempty"`
-	Message   string    `json:"message,omitempty"`
+	Region  string  `json:"region"`
+	Verdict Verdict `json:"verdict"`
+	Reason  Reason  `json:"reason,omitempty"`
+	Message string  `json:"message,omitempty"`
+	// Was is VerdictDown while the region is unknown and was down before: the outage
+	// is not over because we stopped looking. Zero otherwise.
+	Was       Verdict   `json:"was,omitzero"`
 	Since     time.Time `json:"since,omitzero"`
 	Failures  int       `json:"failures,omitempty"`  // failing results in a row, capped at MaxConfirm+1
 	Successes int       `json:"successes,omitempty"` // good results in a row while the region is down
