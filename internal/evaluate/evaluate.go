@@ -1,0 +1,135 @@
+// Package evaluate is the pure rule from results to state: the evaluator inside
+// the recorder's box of the diagram. Next folds one result into a monitor's state
+// and says whether its verdict changed; nothing here reads a clock or a store.
+//
+// Invariants: a state is the fold of the results that were evaluated, in ResultKey
+// order, so it can be recomputed from what is stored; a result at or before its
+// region's cursor, of an older revision or of a region the monitor does not have
+// changes nothing, so duplicates and late results neither open nor close; an
+// unknown result is the identity unless the auditor states a gap; and nothing but
+// good results in a row ends an outage, a gap in the middle of it included.
+// It cannot fail: every input has an answer.
+package evaluate
+
+import (
+	"slices"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// Next is the state after r, and the transition if the monitor's verdict changed.
+// s is not modified and may share nothing with what is returned, or everything if
+// r changes nothing. The zero State is that of a monitor never checked.
+func Next(s uptime.State, r uptime.CheckResult, p uptime.Policy) (uptime.State, *uptime.Transition) {
+	if Ignored(s, r, p) || (r.Verdict == uptime.VerdictUp && r.Kind != uptime.KindGap && s.Steady()) {
+		return s, nil
+	}
+	next := s
+	next.MonitorID = r.MonitorID
+	next.Regions = regionsOf(s, p)
+	g := &next.Regions[slices.Index(p.Regions, r.Region)]
+	switch {
+	case r.Kind == uptime.KindGap:
+		blind(g, r)
+	case r.Verdict == uptime.VerdictDown:
+		fail(g, r, p)
+	default:
+		succeed(g, r, p)
+	}
+	g.Cursor, g.Attempt = r.ScheduledAt, r.Attempt
+	return next, conclude(&next, g, r)
+}
+
+// Ignored reports whether r says nothing about s, whatever its verdict: it is a
+// duplicate, late, of another revision, region or monitor, marked as superseded,
+// or could not observe.
+func Ignored(s uptime.State, r uptime.CheckResult, p uptime.Policy) bool {
+	observed := r.Kind == uptime.KindGap || r.Verdict.Good() || r.Verdict == uptime.VerdictDown
+	return !observed || r.Superseded || r.Revision < p.Revision || !slices.Contains(p.Regions, r.Region) ||
+		(s.MonitorID != 0 && s.MonitorID != r.MonitorID) || Folded(s, r.ResultKey)
+}
+
+// Folded reports whether the result of key k is at or before its region's cursor:
+// it, or a later one, was folded into s already.
+func Folded(s uptime.State, k uptime.ResultKey) bool {
+	for i := range s.Regions {
+		g := &s.Regions[i]
+		if g.Region != k.Region || g.Cursor.IsZero() {
+			continue
+		}
+		return k.ScheduledAt.Before(g.Cursor) || (k.ScheduledAt.Equal(g.Cursor) && k.Attempt <= g.Attempt)
+	}
+	return false
+}
+
+// Forget is s without its belief that regions are down: they become unknown and a
+// new outage needs its confirmations again. It is for a monitor whose incident was
+// ended by a person (paused, say) and not by good results.
+func Forget(s uptime.State) uptime.State {
+	if !slices.ContainsFunc(s.Regions, suspect) {
+		return s
+	}
+	s.Regions = slices.Clone(s.Regions)
+	for i := range s.Regions {
+		if g := &s.Regions[i]; suspect(*g) {
+			*g = uptime.RegionState{Region: g.Region, Since: g.Since, Cursor: g.Cursor, Attempt: g.Attempt}
+		}
+	}
+	s.Verdict, s.Reason, s.Message = combine(s.Regions)
+	return s
+}
+
+// suspect reports whether a region is down as far as we know.
+func suspect(g uptime.RegionState) bool {
+	return g.Verdict == uptime.VerdictDown || g.Was == uptime.VerdictDown
+}
+
+// regionsOf is a copy of the states of the policy's regions, in its order. Regions
+// that the monitor no longer has are dropped, new ones are unknown.
+func regionsOf(s uptime.State, p uptime.Policy) []uptime.RegionState {
+	out := make([]uptime.RegionState, len(p.Regions))
+	for i, name := range p.Regions {
+		out[i].Region = name
+		for j := range s.Regions {
+			if s.Regions[j].Region == name {
+				out[i] = s.Regions[j]
+			}
+		}
+	}
+	return out
+}
+
+// conclude sets the combined verdict after region g took r.
+func conclude(s *uptime.State, g *uptime.RegionState, r uptime.CheckResult) *uptime.Transition {
+	from := s.Verdict
+	s.Verdict, s.Reason, s.Message = combine(s.Regions)
+	if s.Verdict == from {
+		return nil
+	}
+	at := g.Since
+	if s.Verdict == uptime.VerdictDown {
+		at = downSince(s.Regions)
+	}
+	if at.Before(s.Since) {
+		at = s.Since // verdicts follow one another, whatever the order of starts
+	}
+	s.Since = at
+	seen := r.Finished()
+	if r.StartedAt.IsZero() {
+		seen = r.ScheduledAt // a statement, not a check
+	}
+	return &uptime.Transition{From: from, To: s.Verdict, Reason: s.Reason, Message: s.Message, At: at, Seen: seen}
+}
+
+// downSince is when more than half of the regions had become down.
+func downSince(regions []uptime.RegionState) time.Time {
+	var since []time.Time
+	for i := range regions {
+		if regions[i].Verdict == uptime.VerdictDown {
+			since = append(since, regions[i].Since)
+		}
+	}
+	slices.SortFunc(since, time.Time.Compare)
+	return since[len(regions)/2]
+}
