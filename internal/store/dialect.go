@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"vedette/internal/uptime"
+)
+
+// dialect is where the engines differ. Everything else is one text of SQL.
+type dialect interface {
+	// kind of a driver's error.
+	kind(err error) uptime.Kind
+	// retryable reports a conflict with another transaction, after which nothing was done.
+	retryable(err error) bool
+	// in is a condition that column is one of ids, and its argument(s), numbered from n.
+	in(column string, n int, ids []int64) (string, []any)
+	// insertResults is the batch insert of check_results.
+	insertResults(rows []resultRow) (string, []any)
+	// forUpdate locks the rows of a select, in the order it names them.
+	forUpdate() string
+	// like compares without regard to case.
+	like() string
+	// serialise makes transactions that name the same lock wait for each other.
+	serialise(ctx context.Context, tx *sql.Tx, lock int64) error
+	postgres() bool
+}
+
+// Advisory locks of PostgreSQL that transactions hold to their end; any numbers will do.
+const (
+	lockPartitions = 7_301_974 + iota
+	lockFirstUser
+	lockClaims
+	lockEvents
+)
+
+// inList writes ids into the statement: they are our own integers.
+func inList(column string, ids []int64) string {
+	var b strings.Builder
+	b.WriteString(column)
+	b.WriteString(" IN (")
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatInt(id, 10))
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// placeholders is "($1,$2),($3,$4)" for rows of width columns, numbered from n.
+func placeholders(rows, width, n int) string {
+	var b strings.Builder
+	b.Grow(rows * width * 5)
+	for r := range rows {
+		if r > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('(')
+		for c := range width {
+			if c > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, "$%d", n)
+			n++
+		}
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
+// affected is how many rows a statement changed.
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}

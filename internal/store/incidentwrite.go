@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"net/url"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+const incidentColumns = `i.id, i.kind, i.monitor_id, i.owner_id, i.monitor_name, i.reason, i.message, i.last_good_at, i.first_bad_at, i.confirmed_at,
+ i.notified_at, i.resolved_at, i.acknowledged_at, i.acknowledged_by, i.resolution, i.opening, i.recovery`
+
+func scanIncident(r row) (i uptime.Incident, err error) {
+	var good, bad, confirmed, notified, resolved, acknowledged int64
+	var opening, recovery string
+	err = r.Scan(&i.ID, &i.Kind, &i.MonitorID, &i.OwnerID, &i.MonitorName, &i.Reason, &i.Message, &good, &bad, &confirmed,
+		&notified, &resolved, &acknowledged, &i.AcknowledgedBy, &i.Resolution, &opening, &recovery)
+	if err != nil {
+		return i, err
+	}
+	i.LastGoodAt, i.FirstBadAt, i.ConfirmedAt = instant(good), instant(bad), instant(confirmed)
+	i.NotifiedAt, i.ResolvedAt, i.AcknowledgedAt = instant(notified), instant(resolved), instant(acknowledged)
+	if opening != "" {
+		if err := json.Unmarshal([]byte(opening), &i.Opening); err != nil {
+			return i, err
+		}
+	}
+	if recovery != "" {
+		err = json.Unmarshal([]byte(recovery), &i.Recovery)
+	}
+	return i, err
+}
+
+// openIncident is the monitor's open incident, or nil.
+func (s *Store) openIncident(ctx context.Context, tx *sql.Tx, monitorID int64) (*uptime.Incident, error) {
+	i, err := scanIncident(tx.QueryRowContext(ctx, `SELECT `+incidentColumns+` FROM incidents i
+ WHERE i.monitor_id = $1 AND i.kind = 'target' AND i.resolved_at = 0`, monitorID))
+	if err == sql.ErrNoRows {
+		return nil, nil
+	}
+	return &i, wrap("read open incident", err)
+}
+
+// openGap is the monitor's open gap, or nil.
+func (s *Store) openGap(ctx context.Context, tx *sql.Tx, monitorID int64) (*uptime.Gap, error) {
+	g := uptime.Gap{MonitorID: monitorID}
+	var from int64
+	err := tx.QueryRowContext(ctx, `SELECT id, region, started_at, cause FROM gaps WHERE monitor_id = $1 AND ended_at = 0 ORDER BY id LIMIT 1`, monitorID).
+		Scan(&g.ID, &g.Region, &from, &g.Cause)
+	if err == sql.ErrNoRows {
+		return nil, nil
+	}
+	g.From = instant(from)
+	return &g, wrap("read open gap", err)
+}
+
+// closeIncident resolves the monitor's open incident, if there is one, because of
+// something a person did, and writes the alert about it.
+func (s *Store) closeIncident(ctx context.Context, tx *sql.Tx, m uptime.Monitor, resolution string, now time.Time) ([]int64, error) {
+	i, err := s.openIncident(ctx, tx, m.ID)
+	if err != nil || i == nil {
+		return nil, err
+	}
+	i.ResolvedAt, i.Resolution = now, resolution
+	return s.applyIncident(ctx, tx, uptime.Change{
+		Update: i,
+		Events: []uptime.Event{{IncidentID: i.ID, At: now, Kind: "resolved", Text: resolution}},
+		Alerts: []uptime.Alert{{Kind: uptime.AlertResolved, IncidentID: i.ID, MonitorID: m.ID, OwnerID: m.OwnerID, CreatedAt: now,
+			Body: uptime.AlertBody{Incident: alertIncident(i), Monitor: uptime.AlertMonitor{ID: m.ID, Name: m.Name, Type: m.Type, Target: bareTarget(m.Target), Tags: m.Tags}}}},
+	})
+}
+
+func alertIncident(i *uptime.Incident) uptime.AlertIncident {
+	a := uptime.AlertIncident{ID: i.ID, Kind: i.Kind, Reason: i.Reason, Message: i.Message, FirstBadAt: i.FirstBadAt, ConfirmedAt: i.ConfirmedAt}
+	if !i.LastGoodAt.IsZero() {
+		a.LastGoodAt = &i.LastGoodAt
+	}
+	if !i.Open() {
+		a.ResolvedAt, a.Seconds = &i.ResolvedAt, int64(i.ResolvedAt.Sub(i.FirstBadAt).Seconds())
+	}
+	return a
+}
+
+// bareTarget is a target without what may be secret in a URL.
+func bareTarget(target string) string {
+	u, err := url.Parse(target)
+	if err != nil || u.Host == "" {
+		return target
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
+}
+
+// SetSelfIncident: see schedule.Store.
+func (s *Store) SetSelfIncident(ctx context.Context, reason uptime.Reason, message string, open bool) (alerts []int64, err error) {
+	err = s.tx(ctx, "note an incident of our own", func(ctx context.Context, tx *sql.Tx) error {
+		alerts = nil
+		i, err := scanIncident(tx.QueryRowContext(ctx, `SELECT `+incidentColumns+` FROM incidents i
+ WHERE i.kind = 'self' AND i.reason = $1 AND i.resolved_at = 0`, string(reason)))
+		if err != nil && err != sql.ErrNoRows {
+			return err
+		}
+		if exists := err == nil; exists == open {
+			return nil
+		}
+		now := uptime.Now()
+		if open {
+			i = uptime.Incident{Kind: uptime.IncidentSelf, MonitorName: "Vedette", Reason: reason, Message: message, FirstBadAt: now, ConfirmedAt: now}
+			alerts, err = s.applyIncident(ctx, tx, uptime.Change{Open: &i, Events: []uptime.Event{{At: now, Kind: "opened", Text: message}},
+				Alerts: []uptime.Alert{selfAlert(uptime.AlertOpened, &i, now)}})
+			return err
+		}
+		i.ResolvedAt, i.Resolution = now, "recovered"
+		alerts, err = s.applyIncident(ctx, tx, uptime.Change{Update: &i, Events: []uptime.Event{{IncidentID: i.ID, At: now, Kind: "resolved", Text: message}},
+			Alerts: []uptime.Alert{selfAlert(uptime.AlertResolved, &i, now)}})
+		return err
+	})
+	if uptime.Is(err, uptime.Conflict) { // another process opened it at the same instant
+		return nil, nil
+	}
+	return alerts, err
+}
+
+func selfAlert(kind uptime.AlertKind, i *uptime.Incident, now time.Time) uptime.Alert {
+	return uptime.Alert{Kind: kind, IncidentID: i.ID, CreatedAt: now,
+		Body: uptime.AlertBody{Incident: alertIncident(i), Monitor: uptime.AlertMonitor{Name: "Vedette", Type: "self"}}}
+}

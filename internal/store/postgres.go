@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"vedette/internal/uptime"
+)
+
+type postgresDialect struct{}
+
+func (s *Store) openPostgres(ctx context.Context, url string) error {
+	s.d = postgresDialect{}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return errors.New("the PostgreSQL URL cannot be read: write postgres://user:password@host:5432/vedette") // its error may repeat the password
+	}
+	cfg.MaxConns = int32(s.opts.MaxConns)
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	cfg.ConnConfig.RuntimeParams["application_name"] = "vedette"
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = "10s"
+	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "60s"
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return &uptime.Error{Kind: uptime.Unavailable, Message: "connect to PostgreSQL", Err: err}
+	}
+	s.write = stdlib.OpenDBFromPool(pool)
+	s.write.SetMaxIdleConns(0) // the pool keeps them
+	s.read, s.close = s.write, pool.Close
+	return nil
+}
+
+func (postgresDialect) kind(err error) uptime.Kind {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return uptime.Unavailable
+	}
+	switch {
+	case e.Code == "23505":
+		return uptime.Conflict
+	case e.Code[:2] == "08", e.Code[:2] == "40", e.Code[:2] == "53", e.Code[:2] == "55", e.Code[:2] == "57", e.Code[:2] == "58", e.Code == "25006":
+		return uptime.Unavailable // connection, rollback, resources, lock, operator, system, read-only standby
+	}
+	return uptime.Internal
+}
+
+func (postgresDialect) retryable(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code == "40001" || e.Code == "40P01" || e.Code == "55P03"
+	}
+	return pgconn.SafeToRetry(err)
+}
+
+func (postgresDialect) in(column string, n int, ids []int64) (string, []any) {
+	return fmt.Sprintf("%s = ANY($%d)", column, n), []any{ids}
+}
+
+const pgInsertResults = insertResultInto + `SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::smallint[], $5::smallint[],
+ $6::smallint[], $7::text[], $8::int[], $9::smallint[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::int[], $16::int[], $17::int[])
+ ON CONFLICT DO NOTHING`
+
+func (postgresDialect) insertResults(rows []resultRow) (string, []any) {
+	n := len(rows)
+	columns := make([][]int64, resultWidth)
+	for c := range columns {
+		columns[c] = make([]int64, n)
+	}
+	reasons := make([]string, n)
+	for i := range rows {
+		values, reason := rows[i].numbers()
+		reasons[i] = reason
+		for c, v := range values {
+			columns[c][i] = v
+		}
+	}
+	args := make([]any, resultWidth)
+	for c := range args {
+		args[c] = columns[c]
+	}
+	args[resultReason] = reasons
+	return pgInsertResults, args
+}
+
+func (postgresDialect) forUpdate() string { return " FOR UPDATE" }
+func (postgresDialect) serialise(ctx context.Context, tx *sql.Tx, lock int64) error {
+	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lock)
+	return err
+}
+
+func (postgresDialect) like() string   { return "ILIKE" }
+func (postgresDialect) postgres() bool { return true }

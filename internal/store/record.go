@@ -1,0 +1,259 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// RecordResults: see incident.Store.
+//
+// A batch of plainly up results of steady monitors is two statements: the insert,
+// and one question which of its monitors are not steady. Everything else is done
+// monitor by monitor, in the order of their ids, with the state's row locked.
+func (s *Store) RecordResults(ctx context.Context, batch []uptime.CheckResult, decide func(uptime.Facts) uptime.Change) ([]uptime.Recorded, error) {
+	rows := make([]resultRow, len(batch))
+	for i := range batch {
+		region, err := s.regionID(ctx, batch[i].Region)
+		if err != nil {
+			return nil, err
+		}
+		rows[i] = resultRow{&batch[i], region}
+	}
+	var recorded []uptime.Recorded
+	err := s.tx(ctx, "record results", func(ctx context.Context, tx *sql.Tx) error {
+		recorded = make([]uptime.Recorded, len(batch))
+		for i := range recorded {
+			recorded[i].Quiet = true
+		}
+		return s.recordOn(ctx, tx, rows, recorded, decide)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return recorded, nil
+}
+
+func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, recorded []uptime.Recorded, decide func(uptime.Facts) uptime.Change) error {
+	if err := s.insertRows(ctx, tx, rows); err != nil {
+		return err
+	}
+	waiting, err := s.undecided(ctx, tx, rows)
+	if err != nil {
+		return err
+	}
+	for _, id := range waiting {
+		done, err := s.decideOne(ctx, tx, id, rows, decide)
+		if err != nil {
+			return err
+		}
+		for i, w := range rows {
+			if w.r.MonitorID == id {
+				recorded[i] = done
+				done.AlertIDs = nil // told once
+			}
+		}
+	}
+	return nil
+}
+
+// insertRows stores results and their evidence; those that exist stay as they are.
+// A result of a monitor that was deleted meanwhile stays too, and retention takes it.
+func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
+	for chunk := range slices.Chunk(rows, 500) {
+		q, args := s.d.insertResults(chunk)
+		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
+			return wrap("insert results", err)
+		}
+	}
+	const insert = `INSERT INTO check_evidence (scheduled_at, monitor_id, region_id, attempt, message, evidence)
+ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`
+	for _, w := range rows {
+		if w.r.Message == "" && w.r.Evidence == nil {
+			continue
+		}
+		text, err := evidenceText(w.r.Evidence)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, insert, w.r.ScheduledAt.UnixMicro(), w.r.MonitorID, w.region, w.r.Attempt, w.r.Message, text); err != nil {
+			return wrap("insert evidence", err)
+		}
+	}
+	return nil
+}
+
+func evidenceText(e *uptime.Evidence) (string, error) {
+	if e == nil {
+		return "", nil
+	}
+	b, err := json.Marshal(e)
+	return string(b), err
+}
+
+// undecided are the monitors, in order, that need a decision: those with a result
+// that is not plainly up, and those whose stored state is not steady. Unknown
+// results change no state, except those that state a gap (docs/decisions/0002).
+func (s *Store) undecided(ctx context.Context, tx *sql.Tx, rows []resultRow) ([]int64, error) {
+	var loud, quiet []int64
+	for _, w := range rows {
+		switch {
+		case w.r.Verdict == uptime.VerdictDown, w.r.Verdict == uptime.VerdictDegraded, w.r.Kind == uptime.KindGap:
+			loud = append(loud, w.r.MonitorID)
+		case w.r.Verdict == uptime.VerdictUp:
+			quiet = append(quiet, w.r.MonitorID)
+		}
+	}
+	if len(quiet) > 0 {
+		in, args := s.d.in("m.id", 1, quiet)
+		q := `SELECT m.id FROM monitors m LEFT JOIN monitor_states s ON s.monitor_id = m.id WHERE ` + in + ` AND coalesce(s.steady, 0) = 0`
+		err := queryOn(ctx, tx, q, args, func(r row) error {
+			var id int64
+			err := r.Scan(&id)
+			loud = append(loud, id)
+			return err
+		})
+		if err != nil {
+			return nil, wrap("find unsteady monitors", err)
+		}
+	}
+	slices.Sort(loud)
+	return slices.Compact(loud), nil
+}
+
+// decideOne locks one monitor's state, gathers the facts, and writes the decision.
+func (s *Store) decideOne(ctx context.Context, tx *sql.Tx, id int64, rows []resultRow, decide func(uptime.Facts) uptime.Change) (uptime.Recorded, error) {
+	f, ok, err := s.facts(ctx, tx, id, rows)
+	if err != nil || !ok {
+		return uptime.Recorded{Quiet: true}, err
+	}
+	c := decide(f)
+	alerts, err := s.apply(ctx, tx, f, c)
+	return uptime.Recorded{State: c.State, AlertIDs: alerts}, err
+}
+
+const insertState = `INSERT INTO monitor_states (monitor_id, verdict, reason, message, since, steady, regions)
+ SELECT id, 0, '', '', 0, 0, '[]' FROM monitors WHERE id = $1 ON CONFLICT DO NOTHING`
+
+const selectState = `SELECT verdict, reason, message, since, regions FROM monitor_states WHERE monitor_id = $1`
+
+// facts locks the state and reads what a decision needs; false when the monitor
+// does not exist any more.
+func (s *Store) facts(ctx context.Context, tx *sql.Tx, id int64, rows []resultRow) (f uptime.Facts, ok bool, err error) {
+	if _, err := tx.ExecContext(ctx, insertState, id); err != nil {
+		return f, false, wrap("insert state", err)
+	}
+	var since int64
+	var regions string
+	f.State.MonitorID = id
+	err = tx.QueryRowContext(ctx, selectState+s.d.forUpdate(), id).Scan(&f.State.Verdict, &f.State.Reason, &f.State.Message, &since, &regions)
+	if err == sql.ErrNoRows {
+		return f, false, nil
+	}
+	if err != nil {
+		return f, false, wrap("lock state", err)
+	}
+	f.State.Since = instant(since)
+	if err := json.Unmarshal([]byte(regions), &f.State.Regions); err != nil {
+		return f, false, wrap("read state", err)
+	}
+	if f.Monitor, err = s.monitorOn(ctx, tx, id); err != nil {
+		return f, false, err
+	}
+	if f.Open, err = s.openIncident(ctx, tx, id); err != nil {
+		return f, false, err
+	}
+	if f.Gap, err = s.openGap(ctx, tx, id); err != nil {
+		return f, false, err
+	}
+	return f, true, s.addResults(ctx, tx, &f, rows)
+}
+
+// addResults fills Results, LastGood and Latest. What was stored by another
+// transaction since the region's cursor is read too, so that a result which two
+// recorders both thought quiet is folded by the next that looks.
+func (s *Store) addResults(ctx context.Context, tx *sql.Tx, f *uptime.Facts, rows []resultRow) error {
+	m := schedule{monitorID: f.Monitor.ID, regions: f.Monitor.Regions, interval: f.Monitor.Interval, since: f.Monitor.ScheduledSince}
+	var first, last time.Time
+	for _, w := range rows {
+		if w.r.MonitorID != m.monitorID {
+			continue
+		}
+		if first.IsZero() || w.r.ScheduledAt.Before(first) {
+			first = w.r.ScheduledAt
+		}
+		if w.r.ScheduledAt.After(last) {
+			last = w.r.ScheduledAt
+		}
+	}
+	from := first.Add(-lookBack(f, first))
+	until := last.Add(uptime.MaxInterval)
+	if now := uptime.Now(); until.After(now) && now.After(last) {
+		until = now
+	}
+	stored, err := s.resultsOf(ctx, tx, m, from, until)
+	if err != nil {
+		return wrap("read results", err)
+	}
+	fresh := map[uptime.ResultKey]*uptime.CheckResult{}
+	for _, w := range rows {
+		if w.r.MonitorID == m.monitorID {
+			fresh[w.r.ResultKey] = w.r
+		}
+	}
+	f.Latest = map[string]time.Time{}
+	for i := range stored {
+		r := &stored[i]
+		if n := fresh[r.ResultKey]; n != nil && n.Verdict == r.Verdict && n.Reason == r.Reason {
+			r.Message, r.Evidence, r.Revision = n.Message, n.Evidence, n.Revision
+		} else if r.Verdict == uptime.VerdictDown {
+			if err := s.loadEvidence(ctx, tx, r); err != nil {
+				return wrap("read evidence", err)
+			}
+		}
+		if r.ScheduledAt.After(f.Latest[r.Region]) {
+			f.Latest[r.Region] = r.ScheduledAt
+		}
+		if r.ScheduledAt.Before(first) && r.Verdict.Good() && r.StartedAt.After(f.LastGood) {
+			f.LastGood = r.StartedAt
+		}
+		if fresh[r.ResultKey] != nil || unfolded(f, r) {
+			f.Results = append(f.Results, *r)
+		}
+	}
+	return nil
+}
+
+// lookBack is how far before the first new result there may be results that were
+// not folded, or the last good one: to the oldest cursor of an unsteady state, and
+// three intervals at least.
+func lookBack(f *uptime.Facts, first time.Time) time.Duration {
+	back := 3*f.Monitor.Interval + f.Monitor.Timeout
+	if f.State.Steady() {
+		return back
+	}
+	for _, r := range f.State.Regions {
+		if !r.Cursor.IsZero() {
+			back = max(back, min(first.Sub(r.Cursor), 2*uptime.MaxInterval))
+		}
+	}
+	return back
+}
+
+// unfolded reports whether r was stored after its region's cursor, in a state that
+// is not steady: then it may have been recorded beside us.
+func unfolded(f *uptime.Facts, r *uptime.CheckResult) bool {
+	if f.State.Steady() || r.Superseded {
+		return false
+	}
+	for _, g := range f.State.Regions {
+		if g.Region == r.Region {
+			return r.ScheduledAt.After(g.Cursor) || (r.ScheduledAt.Equal(g.Cursor) && r.Attempt > g.Attempt)
+		}
+	}
+	return false
+}

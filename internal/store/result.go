@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// resultWidth is the number of columns that insertResultInto names, and
+// resultReason the index of the one that is text.
+const (
+	resultWidth  = 17
+	resultReason = 6
+)
+
+const resultColumns = `scheduled_at, monitor_id, region_id, attempt, kind, verdict, reason, revision, superseded,
+ lag_us, wait_us, duration_us, dns_us, connect_us, tls_us, ttfb_us, transfer_us`
+
+const insertResultInto = `INSERT INTO check_results (` + resultColumns + `) `
+
+// resultRow is a result with its region's id.
+type resultRow struct {
+	r      *uptime.CheckResult
+	region int64
+}
+
+// span is a duration as the INTEGER columns keep it: 0 to about 35 minutes.
+func span(d time.Duration) int64 { return min(max(d.Microseconds(), 0), 1<<31-1) }
+
+// numbers are the row's columns; the one at resultReason is empty and stands apart.
+func (w resultRow) numbers() ([resultWidth]int64, string) {
+	r, p := w.r, &w.r.Phases
+	var lag, wait time.Duration
+	if !r.DequeuedAt.IsZero() {
+		lag = r.DequeuedAt.Sub(r.ScheduledAt)
+	}
+	if !r.StartedAt.IsZero() {
+		from := r.DequeuedAt
+		if from.IsZero() {
+			from = r.ScheduledAt
+		}
+		wait = r.StartedAt.Sub(from)
+	}
+	return [resultWidth]int64{r.ScheduledAt.UnixMicro(), r.MonitorID, w.region, int64(r.Attempt), int64(r.Kind), int64(r.Verdict), 0,
+		r.Revision, bit(r.Superseded), span(lag), span(wait), span(r.Duration), span(p.DNS), span(p.Connect), span(p.TLS),
+		span(p.FirstByte), span(p.Transfer)}, string(r.Reason)
+}
+
+// append adds the row's columns to args.
+func (w resultRow) append(args []any) []any {
+	values, reason := w.numbers()
+	for i, v := range values {
+		if i == resultReason {
+			args = append(args, reason)
+			continue
+		}
+		args = append(args, v)
+	}
+	return args
+}
+
+// scanResult reads resultColumns, with the region's name.
+func (s *Store) scanResult(r row, more ...any) (uptime.CheckResult, error) {
+	var c uptime.CheckResult
+	var at, region, superseded, lag, wait, duration int64
+	var p [5]int64
+	err := r.Scan(append([]any{&at, &c.MonitorID, &region, &c.Attempt, &c.Kind, &c.Verdict, &c.Reason, &c.Revision, &superseded,
+		&lag, &wait, &duration, &p[0], &p[1], &p[2], &p[3], &p[4]}, more...)...)
+	if err != nil {
+		return c, err
+	}
+	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+	c.ScheduledAt, c.Region, c.Superseded = instant(at), s.regionName(region), superseded != 0
+	c.DequeuedAt = c.ScheduledAt.Add(us(lag))
+	c.StartedAt, c.Duration = c.DequeuedAt.Add(us(wait)), us(duration)
+	c.Phases = uptime.Phases{DNS: us(p[0]), Connect: us(p[1]), TLS: us(p[2]), FirstByte: us(p[3]), Transfer: us(p[4])}
+	return c, nil
+}
+
+// schedule is what finding a monitor's results needs to know of it.
+type schedule struct {
+	monitorID int64
+	regions   []string
+	interval  time.Duration
+	since     time.Time // slots before it followed another schedule
+}
+
+// resultsOf returns a monitor's results scheduled in [from, to], in ResultKey
+// order. PostgreSQL has an index that begins with the monitor. SQLite has none
+// (docs/decisions/0001): the slots are computed and looked up, the results outside
+// a slot have an index of their own, and what is older than the present schedule
+// is scanned.
+func (s *Store) resultsOf(ctx context.Context, db querier, m schedule, from, to time.Time) ([]uptime.CheckResult, error) {
+	var out []uptime.CheckResult
+	add := func(r row) error {
+		c, err := s.scanResult(r)
+		if err == nil {
+			out = append(out, c)
+		}
+		return err
+	}
+	const ranged = `SELECT ` + resultColumns + ` FROM check_results WHERE scheduled_at >= $1 AND scheduled_at <= $2 AND monitor_id = $3`
+	if s.d.postgres() {
+		err := queryOn(ctx, db, ranged, []any{from.UnixMicro(), to.UnixMicro(), m.monitorID}, add)
+		sortResults(out)
+		return out, err
+	}
+	if from.Before(m.since) {
+		end := m.since.Add(-time.Microsecond)
+		if to.Before(end) {
+			end = to
+		}
+		if err := queryOn(ctx, db, ranged, []any{from.UnixMicro(), end.UnixMicro(), m.monitorID}, add); err != nil {
+			return nil, err
+		}
+		from = m.since
+	}
+	for slots := range slices.Chunk(slotsOf(m, from, to), 500) {
+		in, args := s.d.in("scheduled_at", 2, slots)
+		q := `SELECT ` + resultColumns + ` FROM check_results WHERE ` + in + ` AND monitor_id = $1 AND kind = 0`
+		if err := queryOn(ctx, db, q, append([]any{m.monitorID}, args...), add); err != nil {
+			return nil, err
+		}
+	}
+	const outside = `SELECT ` + resultColumns + ` FROM check_results INDEXED BY check_results_outside
+ WHERE monitor_id = $1 AND scheduled_at >= $2 AND scheduled_at <= $3 AND kind <> 0`
+	err := queryOn(ctx, db, outside, []any{m.monitorID, from.UnixMicro(), to.UnixMicro()}, add)
+	sortResults(out)
+	return out, err
+}
+
+// slotsOf are the instants of m's slots in [from, to], over all its regions.
+func slotsOf(m schedule, from, to time.Time) []int64 {
+	var slots []int64
+	for _, region := range m.regions {
+		for t := uptime.SlotAfter(m.monitorID, region, m.interval, from.Add(-time.Microsecond)); !t.After(to); t = t.Add(m.interval) {
+			slots = append(slots, t.UnixMicro())
+		}
+	}
+	slices.Sort(slots)
+	return slices.Compact(slots)
+}
+
+func sortResults(rs []uptime.CheckResult) {
+	slices.SortFunc(rs, func(a, b uptime.CheckResult) int {
+		switch {
+		case a.ResultKey.Before(b.ResultKey):
+			return -1
+		case b.ResultKey.Before(a.ResultKey):
+			return 1
+		}
+		return 0
+	})
+}
+
+// ListResults: see service.Monitors.
+func (s *Store) ListResults(ctx context.Context, owner, id int64, from, to time.Time, before uptime.ResultKey, failing bool, limit int) ([]uptime.CheckResult, error) {
+	v, err := s.Monitor(ctx, owner, id)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	m := schedule{monitorID: id, regions: v.Regions, interval: v.Interval, since: v.ScheduledSince}
+	end := to.Add(-time.Microsecond)
+	if !before.ScheduledAt.IsZero() && before.ScheduledAt.Before(end) {
+		end = before.ScheduledAt
+	}
+	var page []uptime.CheckResult
+	// Walk back in windows that hold about a page each, doubling while they are empty.
+	for width := time.Duration(limit+1) * v.Interval; len(page) < limit && !end.Before(from); width *= 2 {
+		start := end.Add(-width)
+		if start.Before(from) {
+			start = from
+		}
+		found, err := s.resultsOf(ctx, s.read, m, start, end)
+		if err != nil {
+			return nil, s.fail("list results", err)
+		}
+		for _, r := range slices.Backward(found) {
+			if (failing && r.Verdict == uptime.VerdictUp) || (!before.ScheduledAt.IsZero() && !r.ResultKey.Before(before)) {
+				continue
+			}
+			if len(page) < limit {
+				page = append(page, r)
+			}
+		}
+		end = start.Add(-time.Microsecond)
+	}
+	return page, s.addEvidence(ctx, page)
+}
+
+const selectEvidence = `SELECT message, evidence FROM check_evidence
+ WHERE scheduled_at = $1 AND monitor_id = $2 AND region_id = $3 AND attempt = $4`
+
+// addEvidence fills Message and Evidence of the results that have some.
+func (s *Store) addEvidence(ctx context.Context, rs []uptime.CheckResult) error {
+	for i := range rs {
+		r := &rs[i]
+		if r.Verdict == uptime.VerdictUp {
+			continue
+		}
+		if err := s.loadEvidence(ctx, s.read, r); err != nil {
+			return s.fail("read evidence", err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) loadEvidence(ctx context.Context, db querier, r *uptime.CheckResult) error {
+	region, err := s.regionID(ctx, r.Region)
+	if err != nil {
+		return err
+	}
+	args := []any{r.ScheduledAt.UnixMicro(), r.MonitorID, region, r.Attempt}
+	return queryOn(ctx, db, selectEvidence, args, func(w row) error {
+		var text string
+		if err := w.Scan(&r.Message, &text); err != nil {
+			return err
+		}
+		if text == "" {
+			return nil
+		}
+		return json.Unmarshal([]byte(text), &r.Evidence)
+	})
+}

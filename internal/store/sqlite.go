@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"vedette/internal/uptime"
+)
+
+type sqliteDialect struct{}
+
+// openSQLite opens one connection that writes and four that only read. With a
+// pool of writers most transactions would meet SQLITE_BUSY; with one, and BEGIN
+// IMMEDIATE, only other programs can be in the way, and busy_timeout waits for them.
+func (s *Store) openSQLite(path string) error {
+	s.d = sqliteDialect{}
+	dsn := func(pragmas ...string) string {
+		q := url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{
+			"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)", "temp_store(MEMORY)"}, pragmas...)}
+		return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	}
+	var err error
+	if s.write, err = sql.Open("sqlite", dsn("cache_size(-8000)", "wal_autocheckpoint(2000)")); err != nil {
+		return err
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", dsn("query_only(1)", "cache_size(-2000)")); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(4)
+	if _, err := s.write.Exec("SELECT 1"); err != nil { // makes the file before a reader opens it
+		return &uptime.Error{Kind: uptime.Unavailable, Message: fmt.Sprintf("open %s: may this user write there?", path), Err: err}
+	}
+	return nil
+}
+
+func (sqliteDialect) kind(err error) uptime.Kind {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return uptime.Unavailable
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+		return uptime.Conflict
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+		return uptime.Unavailable
+	}
+	return uptime.Internal
+}
+
+func (sqliteDialect) retryable(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_LOCKED)
+}
+
+func (sqliteDialect) in(column string, _ int, ids []int64) (string, []any) {
+	return inList(column, ids), nil
+}
+
+func (sqliteDialect) insertResults(rows []resultRow) (string, []any) {
+	args := make([]any, 0, len(rows)*resultWidth)
+	for i := range rows {
+		args = rows[i].append(args)
+	}
+	return insertResultInto + "VALUES " + placeholders(len(rows), resultWidth, 1) + " ON CONFLICT DO NOTHING", args
+}
+
+func (sqliteDialect) forUpdate() string { return "" } // the one writer holds the database
+// serialise: a transaction that writes has the database to itself.
+func (sqliteDialect) serialise(context.Context, *sql.Tx, int64) error { return nil }
+
+func (sqliteDialect) like() string   { return "LIKE" } // ASCII letters without regard to case
+func (sqliteDialect) postgres() bool { return false }
+
+// escapeLike keeps % and _ in a user's text from meaning anything (ESCAPE '\').
+func escapeLike(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
+}
