@@ -1,3 +1,12 @@
+// Package incident is the recorder's box of the diagram. Manager decides, purely,
+// what results mean for incidents, alerts and gaps; Recorder gathers results into
+// groups and has the store write each group, and what it means, in one transaction.
+//
+// Invariants: a result is acknowledged only after its commit; a monitor has at most
+// one open incident, and an outage opens and closes exactly one, through gaps and
+// changes of reason; results of one monitor are stored in the order they came; a
+// store that does not answer fails results (which their makers try again or let
+// become unknown) and is never a verdict; one bad row fails alone.
 package incident
 
 import (
