@@ -21,7 +21,19 @@ func (s *Store) apply(ctx context.Context, tx *sql.Tx, f uptime.Facts, c uptime.
 	if err := s.applyGap(ctx, tx, f, c); err != nil {
 		return nil, wrap("write gap", err)
 	}
-	return s.applyIncident(ctx, tx, c)
+	alerts, err := s.applyIncident(ctx, tx, c)
+	for _, more := range c.More {
+		if err != nil {
+			break
+		}
+		if err = s.applyGap(ctx, tx, f, more); err != nil {
+			break
+		}
+		var ids []int64
+		ids, err = s.applyIncident(ctx, tx, more)
+		alerts = append(alerts, ids...)
+	}
+	return alerts, err
 }
 
 const updateState = `UPDATE monitor_states SET verdict = $2, reason = $3, message = $4, since = $5, steady = $6, regions = $7 WHERE monitor_id = $1`
@@ -107,15 +119,20 @@ func (s *Store) applyIncident(ctx context.Context, tx *sql.Tx, c uptime.Change) 
 }
 
 const insertIncidentRow = `INSERT INTO incidents (kind, monitor_id, owner_id, monitor_name, reason, message, last_good_at, first_bad_at,
- confirmed_at, opening) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id`
+ confirmed_at, opening, resolved_at, resolution, recovery) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`
 
 func (s *Store) insertIncident(ctx context.Context, tx *sql.Tx, i *uptime.Incident) (id int64, err error) {
 	opening, err := evidenceText(i.Opening)
 	if err != nil {
 		return 0, err
 	}
+	recovery, err := evidenceText(i.Recovery)
+	if err != nil {
+		return 0, err
+	}
 	err = tx.QueryRowContext(ctx, insertIncidentRow, string(i.Kind), i.MonitorID, i.OwnerID, i.MonitorName, string(i.Reason), i.Message,
-		micro(i.LastGoodAt), micro(i.FirstBadAt), micro(i.ConfirmedAt), opening).Scan(&id)
+		micro(i.LastGoodAt), micro(i.FirstBadAt), micro(i.ConfirmedAt), opening,
+		micro(i.ResolvedAt), i.Resolution, recovery).Scan(&id)
 	if err != nil {
 		return 0, err
 	}
