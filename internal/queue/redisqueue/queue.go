@@ -1,0 +1,336 @@
+package redisqueue
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"vedette/internal/queue"
+	"vedette/internal/uptime"
+)
+
+// field is the name of an entry's one value.
+const field = "b"
+
+// reclaimEvery is how often expired leases are looked for, as a share of the lease.
+const reclaimEvery = 4
+
+// deadKept bounds the dead letters, which are to be looked at, not processed.
+const deadKept = 10_000
+
+// Queue is one named queue.
+type Queue struct {
+	b                     *Broker
+	o                     queue.Options
+	urgent, routine, dead string // keys of the streams
+
+	mu      sync.Mutex
+	ready   bool                 // guarded by mu: the groups exist as far as we know
+	cursors map[string]string    // guarded by mu: where XAUTOCLAIM goes on, by stream
+	next    map[string]time.Time // guarded by mu: when a stream is searched again
+}
+
+func (q *Queue) streams() [2]string { return [2]string{q.urgent, q.routine} }
+
+// publish adds all entries, or none when they would not fit. KEYS: urgent, routine;
+// ARGV: capacity, then pairs of "1" or "0" (urgent) and body.
+var publish = redis.NewScript(`local n = (#ARGV - 1) / 2
+if redis.call('XLEN', KEYS[1]) + redis.call('XLEN', KEYS[2]) + n > tonumber(ARGV[1]) then return 0 end
+for i = 2, #ARGV, 2 do
+  local key = KEYS[2]
+  if ARGV[i] == '1' then key = KEYS[1] end
+  redis.call('XADD', key, '*', 'b', ARGV[i + 1])
+end
+return 1`)
+
+// publishChunk keeps a script's arguments within Lua's stack; a batch that is
+// larger is refused rather than half taken.
+const publishChunk = 3000
+
+// Publish: see queue.Queue. When the answer is lost the items may have been taken:
+// every consumer is idempotent.
+func (q *Queue) Publish(ctx context.Context, items []queue.Item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	if len(items) > publishChunk {
+		return uptime.Errorf(uptime.Invalid, "a batch of %d items is more than %d", len(items), publishChunk)
+	}
+	args := make([]any, 0, 1+2*len(items))
+	args = append(args, q.o.Capacity)
+	for _, item := range items {
+		class := "0"
+		if item.Urgent {
+			class = "1"
+		}
+		args = append(args, class, item.Body)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	taken, err := publish.Run(ctx, q.b.c, []string{q.urgent, q.routine}, args...).Int()
+	if err != nil {
+		return unavailable("publish", err)
+	}
+	if taken == 0 {
+		return queue.ErrFull
+	}
+	return nil
+}
+
+// Receive: see queue.Queue.
+func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]queue.Message, error) {
+	if err := q.prepare(ctx); err != nil {
+		return nil, err
+	}
+	for _, stream := range q.streams() {
+		got, err := q.reclaim(ctx, stream, n)
+		if err != nil || len(got) > 0 {
+			return got, q.forgotten(err)
+		}
+	}
+	// Without waiting first, urgent before routine; then both, for whichever comes.
+	for _, stream := range q.streams() {
+		got, err := q.read(ctx, n, -1, stream, ">")
+		if err != nil || len(got) > 0 {
+			return got, q.forgotten(err)
+		}
+	}
+	got, err := q.read(ctx, n, min(max(wait, time.Millisecond), time.Second), q.urgent, q.routine, ">", ">")
+	return got, q.forgotten(err)
+}
+
+// read is one XREADGROUP; a negative block does not wait.
+func (q *Queue) read(ctx context.Context, n int, block time.Duration, streams ...string) ([]queue.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(block, 0)+callTimeout)
+	defer cancel()
+	res, err := q.b.c.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: q.b.o.Consumer, Streams: streams, Count: int64(n), Block: block}).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []queue.Message
+	for _, s := range res {
+		for _, m := range s.Messages {
+			out = append(out, message(s.Stream == q.urgent, m, 1))
+		}
+	}
+	return out, nil
+}
+
+// An id tells which stream it is of: "u" or "r" before the entry's id.
+func message(urgent bool, m redis.XMessage, deliveries int) queue.Message {
+	class := "r"
+	if urgent {
+		class = "u"
+	}
+	body, _ := m.Values[field].(string)
+	return queue.Message{ID: class + m.ID, Body: []byte(body), Deliveries: deliveries}
+}
+
+// locate splits an id into its stream and entry.
+func (q *Queue) locate(id string) (stream, entry string, ok bool) {
+	if entry, ok := strings.CutPrefix(id, "u"); ok {
+		return q.urgent, entry, true
+	}
+	entry, ok = strings.CutPrefix(id, "r")
+	return q.routine, entry, ok
+}
+
+// byStream groups ids; those that are none of ours are dropped.
+func (q *Queue) byStream(ids []string) map[string][]string {
+	out := map[string][]string{}
+	for _, id := range ids {
+		if stream, entry, ok := q.locate(id); ok {
+			out[stream] = append(out[stream], entry)
+		}
+	}
+	return out
+}
+
+// prepare makes the groups, when they may be missing.
+func (q *Queue) prepare(ctx context.Context) error {
+	q.mu.Lock()
+	ready := q.ready
+	q.mu.Unlock()
+	if ready {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for _, stream := range q.streams() {
+		err := q.b.c.XGroupCreateMkStream(ctx, stream, group, "0").Err()
+		if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
+			return unavailable("make a consumer group", err)
+		}
+	}
+	q.mu.Lock()
+	q.ready = true
+	q.mu.Unlock()
+	return nil
+}
+
+// forgotten notes that Redis lost the groups, so that the next call makes them
+// again, and gives other errors their kind.
+func (q *Queue) forgotten(err error) error {
+	if !noGroup(err) {
+		return unavailable("receive", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ready = false
+	clear(q.cursors)
+	return nil
+}
+
+// reclaim takes over messages whose lease is over, a stretch of the pending list at
+// a time; the cursor is carried until the list's end, since one call looks at no
+// more than ten times what it may return.
+func (q *Queue) reclaim(ctx context.Context, stream string, n int) ([]queue.Message, error) {
+	q.mu.Lock()
+	cursor, due := q.cursors[stream], !time.Now().Before(q.next[stream])
+	q.mu.Unlock()
+	if !due {
+		return nil, nil
+	}
+	if cursor == "" {
+		cursor = "0-0"
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	claimed, next, err := q.b.c.XAutoClaim(ctx, &redis.XAutoClaimArgs{Stream: stream, Group: group, Consumer: q.b.o.Consumer,
+		MinIdle: q.o.Lease, Start: cursor, Count: int64(n)}).Result()
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	q.cursors[stream] = next
+	if next == "0-0" {
+		q.next[stream] = time.Now().Add(q.o.Lease / reclaimEvery)
+	}
+	q.mu.Unlock()
+	if len(claimed) == 0 {
+		return nil, nil
+	}
+	return q.counted(ctx, stream, claimed)
+}
+
+// counted asks how often each claimed message was delivered, and buries those that
+// had their chances. The claim itself counts as a delivery.
+func (q *Queue) counted(ctx context.Context, stream string, claimed []redis.XMessage) ([]queue.Message, error) {
+	pipe := q.b.c.Pipeline()
+	pending := make([]*redis.XPendingExtCmd, len(claimed))
+	for i, m := range claimed {
+		pending[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: stream, Group: group, Start: m.ID, End: m.ID, Count: 1})
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	var out []queue.Message
+	for i, m := range claimed {
+		deliveries := 1
+		if p := pending[i].Val(); len(p) == 1 {
+			deliveries = int(p[0].RetryCount)
+		}
+		msg := message(stream == q.urgent, m, deliveries)
+		if deliveries > q.o.MaxDeliveries {
+			if err := q.Dead(ctx, msg, "its lease ended too often"); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		out = append(out, msg)
+	}
+	return out, nil
+}
+
+// Ack: see queue.Queue. Acknowledged entries are deleted, so that a stream's length
+// is what waits and is in flight.
+func (q *Queue) Ack(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := q.b.c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		for stream, entries := range q.byStream(ids) {
+			p.XAck(ctx, stream, group, entries...)
+			p.XDel(ctx, stream, entries...)
+		}
+		return nil
+	})
+	if noGroup(err) {
+		return nil
+	}
+	return unavailable("acknowledge", err)
+}
+
+// Extend: see queue.Queue. XCLAIM JUSTID to oneself resets the idle time and leaves
+// the count of deliveries alone.
+func (q *Queue) Extend(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pipe := q.b.c.Pipeline()
+	for stream, entries := range q.byStream(ids) {
+		pipe.XClaimJustID(ctx, &redis.XClaimArgs{Stream: stream, Group: group, Consumer: q.b.o.Consumer, Messages: entries})
+	}
+	_, err := pipe.Exec(ctx)
+	if noGroup(err) {
+		return nil
+	}
+	return unavailable("extend leases", err)
+}
+
+// Dead: see queue.Queue.
+func (q *Queue) Dead(ctx context.Context, m queue.Message, cause string) error {
+	stream, entry, ok := q.locate(m.ID)
+	if !ok {
+		return uptime.Errorf(uptime.Invalid, "%q is no message of this queue", m.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := q.b.c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.XAdd(ctx, &redis.XAddArgs{Stream: q.dead, MaxLen: deadKept, Approx: true,
+			Values: []any{field, m.Body, "cause", cause, "deliveries", m.Deliveries}})
+		p.XAck(ctx, stream, group, entry)
+		p.XDel(ctx, stream, entry)
+		return nil
+	})
+	if noGroup(err) {
+		return nil
+	}
+	return unavailable("bury a message", err)
+}
+
+// Stats: see queue.Queue.
+func (q *Queue) Stats(ctx context.Context) (queue.Stats, error) {
+	if err := q.prepare(ctx); err != nil {
+		return queue.Stats{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var s queue.Stats
+	for _, stream := range q.streams() {
+		length, err := q.b.c.XLen(ctx, stream).Result()
+		if err != nil {
+			return s, unavailable("count messages", err)
+		}
+		pending, err := q.b.c.XPending(ctx, stream, group).Result()
+		if err != nil {
+			return s, q.forgotten(err)
+		}
+		s.InFlight += int(pending.Count)
+		s.Waiting += int(length - pending.Count)
+	}
+	n, err := q.b.c.XLen(ctx, q.dead).Result()
+	s.Dead = int(n)
+	return s, unavailable("count dead letters", err)
+}
