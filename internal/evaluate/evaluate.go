@@ -22,7 +22,7 @@ import (
 // s is not modified and may share nothing with what is returned, or everything if
 // r changes nothing. The zero State is that of a monitor never checked.
 func Next(s uptime.State, r uptime.CheckResult, p uptime.Policy) (uptime.State, *uptime.Transition) {
-	if Ignored(s, r, p) || (r.Verdict == uptime.VerdictUp && r.Kind != uptime.KindGap && s.Steady()) {
+	if Ignored(s, r, p) || (r.Verdict == uptime.VerdictUp && r.Kind != uptime.KindGap && expected(s, r.Region, p)) {
 		return s, nil
 	}
 	next := s
@@ -39,6 +39,26 @@ func Next(s uptime.State, r uptime.CheckResult, p uptime.Policy) (uptime.State, 
 	}
 	g.Cursor, g.Attempt = r.ScheduledAt, r.Attempt
 	return next, conclude(&next, g, r)
+}
+
+// expected reports whether an up result of region is what s says already. The
+// store does not even look at s then, so it must not move a cursor.
+func expected(s uptime.State, region string, p uptime.Policy) bool {
+	if s.Steady() {
+		return true
+	}
+	return Settled(s, region) && slices.EqualFunc(s.Regions, p.Regions, func(g uptime.RegionState, name string) bool { return g.Region == name })
+}
+
+// Settled reports whether region is up without a doubt, so that its cursor tells
+// nothing of the up results that came since.
+func Settled(s uptime.State, region string) bool {
+	for i := range s.Regions {
+		if g := &s.Regions[i]; g.Region == region {
+			return g.Verdict == uptime.VerdictUp && g.Failures == 0
+		}
+	}
+	return false
 }
 
 // Ignored reports whether r says nothing about s, whatever its verdict: it is a
@@ -63,11 +83,14 @@ func Folded(s uptime.State, k uptime.ResultKey) bool {
 	return false
 }
 
-// Forget is s without its belief that regions are down: they become unknown and a
-// new outage needs its confirmations again. It is for a monitor whose incident was
-// ended by a person (paused, say) and not by good results.
+// Forget is s without its belief in an outage, if it has one: regions that are down
+// become unknown and a new outage needs its confirmations again. It is for a
+// monitor whose incident was ended by a person (paused, say) and not by good
+// results. Regions that are down without making the monitor so stay as they are;
+// so do those of several that were lost sight of, since whether they ever made the
+// monitor down together is not known.
 func Forget(s uptime.State) uptime.State {
-	if !slices.ContainsFunc(s.Regions, suspect) {
+	if s.Verdict != uptime.VerdictDown && (len(s.Regions) != 1 || !suspect(s.Regions[0])) {
 		return s
 	}
 	s.Regions = slices.Clone(s.Regions)
@@ -83,6 +106,17 @@ func Forget(s uptime.State) uptime.State {
 // suspect reports whether a region is down as far as we know.
 func suspect(g uptime.RegionState) bool {
 	return g.Verdict == uptime.VerdictDown || g.Was == uptime.VerdictDown
+}
+
+// outage reports whether more than half of the regions are down as far as we know.
+func outage(regions []uptime.RegionState) bool {
+	n := 0
+	for i := range regions {
+		if suspect(regions[i]) {
+			n++
+		}
+	}
+	return 2*n > len(regions)
 }
 
 // regionsOf is a copy of the states of the policy's regions, in its order. Regions

@@ -81,17 +81,13 @@ func become(g *uptime.RegionState, v uptime.Verdict, r uptime.CheckResult) {
 //   - up otherwise. A region that cannot see does not speak against the others.
 func combine(regions []uptime.RegionState) (uptime.Verdict, uptime.Reason, string) {
 	var of [4]int
-	suspects := 0
 	for i := range regions {
 		of[regions[i].Verdict&3]++
-		if suspect(regions[i]) {
-			suspects++
-		}
 	}
 	switch n := len(regions); {
 	case 2*of[uptime.VerdictDown] > n:
 		return words(regions, uptime.VerdictDown, uptime.VerdictDown)
-	case 2*suspects > n, of[uptime.VerdictUnknown] == n:
+	case outage(regions), of[uptime.VerdictUnknown] == n:
 		return words(regions, uptime.VerdictUnknown, uptime.VerdictUnknown)
 	case of[uptime.VerdictDown] > 0:
 		return words(regions, uptime.VerdictDegraded, uptime.VerdictDown)

@@ -118,14 +118,16 @@ func (s *memStore) facts(id int64, st uptime.State, fresh []uptime.CheckResult, 
 	if !st.Steady() {
 		for k, r := range s.results {
 			known := slices.ContainsFunc(fresh, func(x uptime.CheckResult) bool { return x.ResultKey == k })
-			if k.MonitorID == id && !known && !r.Superseded && !evaluate.Folded(st, k) {
+			observed := r.Verdict != uptime.VerdictUnknown || r.Kind == uptime.KindGap
+			if k.MonitorID == id && !known && observed && !r.Superseded && !evaluate.Folded(st, k) {
 				f.Results = append(f.Results, *r)
 			}
 		}
 	}
 	slices.SortFunc(f.Results, byKey)
+	first := slices.MinFunc(fresh, byKey)
 	for _, r := range s.results {
-		if r.MonitorID == id && r.Verdict.Good() && r.Before(f.Results[0].ResultKey) && r.StartedAt.After(f.LastGood) {
+		if r.MonitorID == id && r.Verdict.Good() && r.Before(first.ResultKey) && r.StartedAt.After(f.LastGood) {
 			f.LastGood = r.StartedAt
 		}
 	}

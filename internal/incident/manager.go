@@ -26,6 +26,8 @@ func (Manager) Decide(f uptime.Facts) uptime.Change {
 		policy: uptime.Policy{Confirm: f.Monitor.Confirm, Interval: f.Monitor.Interval, Regions: f.Monitor.Regions, Revision: f.Monitor.Revision}}
 	if f.Open == nil {
 		d.state = evaluate.Forget(d.state)
+	} else {
+		d.incidents = 1
 	}
 	if f.Gap != nil {
 		g := *f.Gap
@@ -51,11 +53,10 @@ type decision struct {
 
 	open *uptime.Incident // the open incident: a copy of Facts.Open, or one of a step
 	gap  *uptime.Gap      // the open gap, likewise
-	// steps are what is to be written. The incident that opens as the n-th is in
-	// steps[n], with all that is said of it; so is the n-th gap. What is said of
-	// Facts.Open comes first, in steps[0].
+	// steps are what is to be written. Each holds one incident, Facts.Open before
+	// those that open here, with all that is said of it; and likewise one gap.
 	steps           []uptime.Change
-	incidents, gaps int // opened so far
+	incidents, gaps int // that have a step
 	home            int // the step of the open incident
 }
 
@@ -85,18 +86,18 @@ func (d *decision) take(i int) {
 	case next.Verdict.Good() && d.open != nil && r.Verdict.Good():
 		d.end(&r)
 	}
-	if r.Verdict.Good() {
+	if r.Verdict.Good() && r.StartedAt.After(d.lastGood) {
 		d.lastGood = r.StartedAt
 	}
 }
 
-// late reports whether r must not be evaluated any more. Results of a steady
-// monitor leave no cursor, so for those the newest stored one counts.
+// late reports whether r must not be evaluated any more. The up results of a
+// settled region leave no cursor, so there the newest stored one counts.
 func (d *decision) late(r *uptime.CheckResult) bool {
 	if r.Superseded || r.Revision < d.policy.Revision || evaluate.Folded(d.state, r.ResultKey) {
 		return true
 	}
-	return d.f.State.Steady() && r.ScheduledAt.Before(d.f.Latest[r.Region])
+	return evaluate.Settled(d.f.State, r.Region) && r.ScheduledAt.Before(d.f.Latest[r.Region])
 }
 
 // merge makes d's transition reach from the first verdict to the newest. What

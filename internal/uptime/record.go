@@ -20,15 +20,18 @@ type Facts struct {
 	// Gap is the monitor's open gap, nil if there is none.
 	Gap *Gap
 	// Results are the stored results to fold, in ResultKey order: those just
-	// inserted and any stored after the state's cursors that were not folded yet.
+	// inserted (a repeat that was stored before is not among them), and any stored
+	// after the state's cursors that were not folded yet (of those, unknown ones of
+	// kinds other than KindGap have nothing to fold and are left out). For a steady
+	// state the ones just inserted suffice.
 	Results []CheckResult
-	// LastGood is the start of the last good result before the first of Results;
-	// zero if there is none.
+	// LastGood is the start of the last good result before those just inserted; zero
+	// if there is none.
 	LastGood time.Time
 	// Latest is, per region, the greatest ScheduledAt of the up results that were
-	// stored before this batch. Up results of a steady monitor are not folded, so
-	// the state's cursor does not know of them: an older result that comes after one
-	// is late. Only what lies after the first of Results matters.
+	// stored before this batch. Up results of a settled region are not folded, so its
+	// cursor does not know of them: an older result that comes after one is late.
+	// Only what lies after the first of Results matters.
 	Latest map[string]time.Time
 }
 
@@ -40,7 +43,7 @@ type Change struct {
 	Superseded []ResultKey // results to mark as not evaluated
 	Transition *Transition // nil if the verdict stays
 	Open       *Incident   // to insert; resolved already when it ended within the same results
-	Update     *Incident   // to update in place: reason, resolution, recovery evidence
+	Update     *Incident   // to update in place: reason, resolution, recovery evidence; never beside Open
 	Events     []Event     // IncidentID 0 means the incident in Open
 	Alerts     []Alert     // IncidentID 0 means the incident in Open; so does Body.Incident.ID 0
 	OpenGap    *Gap        // to insert; over already when its To is set
