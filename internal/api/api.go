@@ -81,6 +81,15 @@ func New(o Options) (http.Handler, error) {
 	}, mux), nil
 }
 
+// NewHealth is what a process without the role api serves: health, readiness and
+// metrics, nothing else. Of the options it uses Service, Ready, Metrics and Logger.
+func NewHealth(o Options) http.Handler {
+	s := &server{ready: o.Ready, log: o.Logger}
+	mux := http.NewServeMux()
+	s.mountHealth(mux.Handle, o.Metrics)
+	return middleware.Chain(middleware.Options{Credentials: o.Service, Logger: o.Logger, TrustedProxies: o.TrustedProxies}, mux)
+}
+
 // mount registers every route and returns the OpenAPI document.
 func (s *server) mount(mux *http.ServeMux, version string) (*huma.OpenAPI, error) {
 	api := humago.New(mux, configuration(version))

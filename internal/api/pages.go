@@ -34,13 +34,9 @@ func (s *server) mountPages(mux *http.ServeMux, document *huma.OpenAPI, o Option
 			h.ServeHTTP(w, r)
 		})
 	}
-	handle("GET /healthz", fixed("text/plain; charset=utf-8", []byte("ok\n")))
-	handle("GET /readyz", http.HandlerFunc(s.readyz))
+	s.mountHealth(handle, o.Metrics)
 	handle("GET /openapi.json", fixed("application/json", spec))
 	handle("GET /docs", fixed("text/html; charset=utf-8", docs))
-	if o.Metrics != nil {
-		handle("GET /metrics", metricsGuard(o.Metrics))
-	}
 	if o.Web != nil {
 		handle("GET /{$}", o.Web)
 		handle("GET /style.css", o.Web)
@@ -49,6 +45,15 @@ func (s *server) mountPages(mux *http.ServeMux, document *huma.OpenAPI, o Option
 		middleware.Problem(w, r, http.StatusNotFound, "there is no such page or method here; /docs lists what there is")
 	}))
 	return nil
+}
+
+// mountHealth adds what every process answers, whatever its roles.
+func (s *server) mountHealth(handle func(string, http.Handler), metrics http.Handler) {
+	handle("GET /healthz", fixed("text/plain; charset=utf-8", []byte("ok\n")))
+	handle("GET /readyz", http.HandlerFunc(s.readyz))
+	if metrics != nil {
+		handle("GET /metrics", metricsGuard(metrics))
+	}
 }
 
 func fixed(contentType string, body []byte) http.Handler {

@@ -88,6 +88,10 @@ type Broker interface {
 	// payload whenever hints may have been lost (after a reconnect). It returns when
 	// ctx ends.
 	Watch(ctx context.Context, topic string, fn func(payload string)) error
+	// Allow counts one use of key, in every process of the installation, and reports
+	// whether it is among the first n of the present window of length per; if not, how
+	// long until the next window.
+	Allow(ctx context.Context, key string, n int, per time.Duration) (ok bool, retryAfter time.Duration, err error)
 	// Ping says whether the broker answers.
 	Ping(ctx context.Context) error
 	Close() error

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run: the binaries and the target that every step shares.
+type bench struct {
+	options
+	bin    string
+	self   string
+	plain  string // base URL of the target
+	secure string
+}
+
+// measureAll runs every step and prints one table row each.
+func measureAll(ctx context.Context, o options) error {
+	b := &bench{options: o}
+	dir, err := os.MkdirTemp("", "vedette-bench-bin")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b.bin = filepath.Join(dir, "vedette")
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.bin, "./cmd/vedette")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	stop, err := b.startTarget(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	fmt.Println("| figure | measured |")
+	fmt.Println("|---|---|")
+	bare, err := b.bare(ctx, b.plain+"/0/0", 0)
+	if err != nil {
+		return err
+	}
+	row("bare loop of fresh GETs, maximum", "%.0f/s, %.0f µs CPU each", bare.PerSecond, bare.MicroCPU)
+	for mode := range strings.SplitSeq(o.modes, ",") {
+		for _, step := range []func(context.Context, string) error{b.steady, b.throughput, b.latency, b.https} {
+			if err := step(ctx, mode); err != nil {
+				return fmt.Errorf("%s: %w", mode, err)
+			}
+		}
+	}
+	return nil
+}
+
+func row(figure, format string, args ...any) {
+	fmt.Printf("| %s | %s |\n", figure, fmt.Sprintf(format, args...))
+}
+
+func (b *bench) startTarget(ctx context.Context) (func(), error) {
+	cmd := exec.CommandContext(ctx, b.self, "target")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	f := strings.Fields(line)
+	b.plain, b.secure = "http://"+f[0], "https://"+f[1]
+	return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, nil
+}
+
+func (b *bench) bare(ctx context.Context, url string, rate int) (bareResult, error) {
+	out, err := exec.CommandContext(ctx, b.self, "bare", "-url", url, "-rate", fmt.Sprint(rate), "-span", "5s").Output()
+	if err != nil {
+		return bareResult{}, err
+	}
+	var r bareResult
+	return r, json.Unmarshal(out, &r)
+}
+
+// seen asks the target what it saw since it was last asked.
+func (b *bench) seen() (targetStats, error) {
+	resp, err := http.Get(b.plain + "/stats")
+	if err != nil {
+		return targetStats{}, err
+	}
+	defer resp.Body.Close()
+	var s targetStats
+	return s, json.NewDecoder(resp.Body).Decode(&s)
+}
+
+// span is what one measured window showed.
+type span struct {
+	counts
+	targetStats
+	seconds float64
+	used    usage // over the window; rss at its end
+	rss     int64 // Vedette's own processes
+}
+
+func (s span) perCheck(d time.Duration) float64 {
+	return float64(d.Microseconds()) / float64(max(s.up, 1))
+}
+
+// window warms up, measures, and waits until what was due in it is stored.
+func (b *bench) window(ctx context.Context, in *installation) (span, error) {
+	pause(ctx, b.warm)
+	if _, err := b.seen(); err != nil {
+		return span{}, err
+	}
+	pids := append(append([]int{}, in.pids...), in.deps...)
+	before, err := usageOf(pids...)
+	if err != nil {
+		return span{}, err
+	}
+	from := time.Now()
+	pause(ctx, b.options.window)
+	to := time.Now()
+	after, err := usageOf(pids...)
+	if err != nil {
+		return span{}, err
+	}
+	own, err := usageOf(in.pids...)
+	if err != nil {
+		return span{}, err
+	}
+	s := span{seconds: to.Sub(from).Seconds(), rss: own.rss, used: usage{cpu: after.cpu - before.cpu, written: after.written - before.written}}
+	if s.targetStats, err = b.seen(); err != nil {
+		return s, err
+	}
+	pause(ctx, 3*time.Second)
+	s.counts, err = in.count(from, to)
+	return s, err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// steady: 5,000 monitors at 500 and at 1,000 checks a second.
+func (b *bench) steady(ctx context.Context, mode string) error {
+	for _, rate := range []int{500, 1000} {
+		bare, err := b.bare(ctx, b.plain+"/0/0", rate)
+		if err != nil {
+			return err
+		}
+		s, err := b.at(ctx, mode, b.plain, b.monitors, rate)
+		if err != nil {
+			return err
+		}
+		cpu := s.perCheck(s.used.cpu)
+		row(fmt.Sprintf("%s, %d monitors, %d checks/s", mode, b.monitors, rate),
+			"CPU %.0f µs a check, everything counted = %.2f × bare loop (%.0f µs); memory %.0f MB; interval deviation p50 %.1f, p99 %.1f ms; %.0f bytes to disk a check; missed %.2f %%",
+			cpu, cpu/bare.MicroCPU, bare.MicroCPU, float64(s.rss)/1e6, s.P50, s.P99, float64(s.used.written)/float64(max(s.up, 1)), missed(s, rate))
+	}
+	return nil
+}
+
+// at measures monitors at a rate on a fresh installation.
+func (b *bench) at(ctx context.Context, mode, base string, monitors, rate int) (span, error) {
+	in, err := install(ctx, b.bin, mode)
+	if err != nil {
+		return span{}, err
+	}
+	defer in.close()
+	interval := time.Duration(float64(monitors) / float64(rate) * float64(time.Second))
+	var extra object
+	if base == b.secure {
+		extra = object{"config": object{"tls": object{"skip_verify": true}}}
+	}
+	if err := in.populate(monitors, base, interval, extra); err != nil {
+		return span{}, err
+	}
+	return b.window(ctx, in)
+}
+
+// missed is the share of due checks without a verdict, percent.
+func missed(s span, rate int) float64 {
+	return max(0, 100*(1-float64(s.up+s.down)/(float64(rate)*s.seconds)))
+}
+
+// throughput: what is asked for in full, then twice as much.
+func (b *bench) throughput(ctx context.Context, mode string) error {
+	full, err := b.at(ctx, mode, b.plain, b.top, b.top)
+	if err != nil {
+		return err
+	}
+	bare, err := b.bare(ctx, b.plain+"/0/0", b.top)
+	if err != nil {
+		return err
+	}
+	cpu := full.perCheck(full.used.cpu)
+	row(fmt.Sprintf("%s, %d checks/s asked for", mode, b.top), "%.0f/s stored, missed %.2f %%, CPU %.0f µs = %.2f × bare loop at that rate (%.0f µs), deviation p99 %.1f ms, memory %.0f MB, %d down",
+		float64(full.up)/full.seconds, missed(full, b.top), cpu, cpu/bare.MicroCPU, bare.MicroCPU, full.P99, float64(full.rss)/1e6, full.down)
+	over, err := b.at(ctx, mode, b.plain, 2*b.top, 2*b.top)
+	if err != nil {
+		return err
+	}
+	row(fmt.Sprintf("%s, %d checks/s asked for", mode, 2*b.top), "%.0f/s up (%.0f %% of the above), %.0f/s unknown, %d down, memory %.0f MB",
+		float64(over.up)/over.seconds, 100*float64(over.up)/float64(max(full.up, 1)), float64(over.unknown)/over.seconds, over.down, float64(over.rss)/1e6)
+	return nil
+}
+
+// https: full handshakes.
+func (b *bench) https(ctx context.Context, mode string) error {
+	bare, err := b.bare(ctx, b.secure+"/0/0", 0)
+	if err != nil {
+		return err
+	}
+	const rate = 1800
+	s, err := b.at(ctx, mode, b.secure, rate, rate)
+	if err != nil {
+		return err
+	}
+	row(fmt.Sprintf("%s, HTTPS, %d checks/s asked for", mode, rate), "%.0f/s stored, missed %.2f %% (bare loop: %.0f/s at most)",
+		float64(s.up)/s.seconds, missed(s, rate), bare.PerSecond)
+	return nil
+}

@@ -1,0 +1,98 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"vedette/internal/config"
+	"vedette/internal/queue"
+	"vedette/internal/queue/memqueue"
+	"vedette/internal/queue/redisqueue"
+	"vedette/internal/seal"
+	"vedette/internal/store"
+)
+
+// loadKey finds the sealing key: given, or in its file, which is made on first use.
+func loadKey(cfg config.Storage) ([]byte, error) {
+	if cfg.Key == "" {
+		key, err := seal.LoadOrCreateKey(cfg.KeyPath())
+		if err != nil {
+			return nil, fmt.Errorf("sealing key %s: %w", cfg.KeyPath(), err)
+		}
+		return key, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(cfg.Key)
+	if err != nil || len(key) != 32 {
+		return nil, config.UsageError("VEDETTE_KEY is not 32 bytes in base64: make one with head -c 32 /dev/urandom | base64")
+	}
+	return key, nil
+}
+
+// installation is the id that tells two installations apart to a receiver of
+// their webhooks. It follows from the key, which every process shares.
+func installation(key []byte) string {
+	sum := sha256.Sum256(append([]byte("vedette installation"), key...))
+	return hex.EncodeToString(sum[:6])
+}
+
+// openStore opens the database and brings its schema up to date.
+func openStore(ctx context.Context, cfg config.Storage, key []byte, log *slog.Logger) (*store.Store, error) {
+	sealer, err := seal.New(key)
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(ctx, store.Options{Database: cfg.DatabaseURL(), Sealer: sealer, Logger: log, Installation: installation(key)})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Migrate(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func openBroker(ctx context.Context, cfg config.Serve, log *slog.Logger) (queue.Broker, error) {
+	if cfg.Embedded() {
+		return memqueue.New(memqueue.Options{}), nil
+	}
+	return redisqueue.New(ctx, redisqueue.Options{URL: cfg.Queue, Consumer: holder(), Logger: log})
+}
+
+// holder names this process in leases and to the queue.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), randomSuffix())
+}
+
+// connect waits for the database and the queue.
+func (a *App) connect(ctx context.Context) (*process, error) {
+	key, err := loadKey(a.cfg.Storage)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{App: a, holder: holder(), installation: installation(key)}
+	err = untilReady(ctx, a.log, &a.status, "database", func(ctx context.Context) (err error) {
+		p.store, err = openStore(ctx, a.cfg.Storage, key, a.log)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = untilReady(ctx, a.log, &a.status, "queue", func(ctx context.Context) (err error) {
+		p.broker, err = openBroker(ctx, a.cfg, a.log)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.store.Close())
+	}
+	return p, nil
+}
