@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"vedette/internal/notify"
 	"vedette/internal/uptime"
@@ -66,7 +67,7 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	if err := notify.Verify(r.secret.Reveal(), req.Header, body); err != nil {
+	if err := notify.Verify(r.secret.Reveal(), req.Header, body, time.Now()); err != nil {
 		r.t.Errorf("a webhook does not verify: %v", err)
 	}
 	var event struct{ Type string }
