@@ -120,7 +120,8 @@ func outage(regions []uptime.RegionState) bool {
 }
 
 // regionsOf is a copy of the states of the policy's regions, in its order. Regions
-// that the monitor no longer has are dropped, new ones are unknown.
+// that the monitor no longer has are dropped, new ones are unknown, and so are
+// those whose stored verdict is none.
 func regionsOf(s uptime.State, p uptime.Policy) []uptime.RegionState {
 	out := make([]uptime.RegionState, len(p.Regions))
 	for i, name := range p.Regions {
@@ -129,6 +130,9 @@ func regionsOf(s uptime.State, p uptime.Policy) []uptime.RegionState {
 			if s.Regions[j].Region == name {
 				out[i] = s.Regions[j]
 			}
+		}
+		if out[i].Verdict > uptime.VerdictDown {
+			out[i].Verdict = uptime.VerdictUnknown
 		}
 	}
 	return out

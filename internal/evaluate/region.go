@@ -82,7 +82,11 @@ func become(g *uptime.RegionState, v uptime.Verdict, r uptime.CheckResult) {
 func combine(regions []uptime.RegionState) (uptime.Verdict, uptime.Reason, string) {
 	var of [4]int
 	for i := range regions {
-		of[regions[i].Verdict&3]++
+		if v := regions[i].Verdict; v <= uptime.VerdictDown {
+			of[v]++
+		} else {
+			of[uptime.VerdictUnknown]++ // a number that is no verdict is no evidence
+		}
 	}
 	switch n := len(regions); {
 	case 2*of[uptime.VerdictDown] > n:

@@ -63,8 +63,8 @@ func permutations(n int, fn func([]int)) {
 // a later slot was seen says nothing; the rest is judged by the plain rule.
 func TestLateResultsNeitherOpenNorClose(t *testing.T) {
 	t.Parallel()
-	for _, pattern := range []string{"uuuuux", "xxxxxu", "uxuxux", "xuxuxu", "uxxuux", "xxuuxx", "uxxxuu", "xxxuuu", "uuuxxx", "xxxxxx", "uxxxux"} {
-		for _, confirm := range [][2]int{{0, 1}, {1, 1}, {2, 1}, {1, 2}, {0, 3}} {
+	for _, pattern := range []string{"uuuuux", "xxxxxu", "xuxuxu", "uxxuux", "uxxxuu", "uuuxxx", "uxxxux"} {
+		for _, confirm := range [][2]int{{0, 1}, {2, 1}, {1, 2}} {
 			t.Run(pattern, func(t *testing.T) {
 				t.Parallel()
 				all := results(pattern)
