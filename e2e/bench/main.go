@@ -34,7 +34,6 @@ type options struct {
 	monitors int           // at the memory and deviation steps
 	top      int           // checks per second asked for in the throughput step
 	modes    string
-	cpu      string // folder for CPU profiles, or none
 }
 
 func run(ctx context.Context, args []string) error {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -214,6 +213,3 @@ func (h hop) next(status int, header http.Header) (hop, *fault) {
 	}
 	return n, nil
 }
-
-// address is host and port as people write them.
-func (t target) address() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }
