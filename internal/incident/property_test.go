@@ -82,9 +82,12 @@ func TestAnySequenceAlternatesAndIsAFoldOfWhatIsStored(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		single, grouped := newMemStore(w.monitor), newMemStore(w.monitor)
-		for _, r := range w.results {
+		for i, r := range w.results {
 			single.record(r)
 			checkInvariants(t, single)
+			if i%8 != 0 && i != len(w.results)-1 {
+				continue // recomputing takes most of this test's time
+			}
 			if diff := cmp.Diff(single.refold(1), single.state(1)); diff != "" {
 				t.Fatalf("state (-recomputed +stored):\n%s", diff)
 			}
