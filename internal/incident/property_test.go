@@ -21,7 +21,7 @@ func drawWorld(t *rapid.T) world {
 	regions := rapid.SampledFrom([][]string{{"default"}, {"eu", "us"}, {"ap", "eu", "us"}}).Draw(t, "regions")
 	m := monitor(1, rapid.IntRange(0, 3).Draw(t, "failures"), rapid.IntRange(0, 3).Draw(t, "successes"), regions...)
 	w := world{monitor: m}
-	for n := range rapid.IntRange(1, 40).Draw(t, "slots") {
+	for n := range rapid.IntRange(1, 20).Draw(t, "slots") {
 		for _, region := range regions {
 			for attempt := range rapid.SampledFrom([]int{1, 1, 1, 0, 2}).Draw(t, "attempts") {
 				r := result(n, rapid.SampledFrom([]rune("uuuuxxxxtdsg")).Draw(t, "what"))
