@@ -19,8 +19,8 @@ var ErrFull = errors.New("queue is full")
 
 // Item is a message to publish.
 type Item struct {
-	Body   []byte
-	Urgent bool // received before every routine item: first checks, checks somebody asked for
+	Body   []byte // the queue's from now on: not to be changed
+	Urgent bool   // received before every routine item: first checks, checks somebody asked for
 }
 
 // Message is an item that was received and is leased to its receiver.
@@ -36,7 +36,7 @@ type Queue interface {
 	Publish(ctx context.Context, items []Item) error
 	// Receive returns up to n messages, urgent ones first, and waits up to wait
 	// (at most 1 s) for the first. It returns none and no error when the wait is
-	// over. Messages whose lease ended come again; one that was delivered
+	// over or n is not positive. Messages whose lease ended come again; one that was delivered
 	// Options.MaxDeliveries times goes to the dead letters instead.
 	Receive(ctx context.Context, n int, wait time.Duration) ([]Message, error)
 	// Ack removes messages that are done. Unknown ids are ignored.

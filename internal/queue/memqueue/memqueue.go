@@ -6,6 +6,7 @@ package memqueue
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Broker struct {
 	queues   map[string]*Queue                // guarded by mu
 	watchers map[string]map[*watcher]struct{} // guarded by mu: by topic
 	windows  map[string]window                // guarded by mu: of Allow
+	swept    time.Time                        // guarded by mu: when windows was swept last
 	closed   chan struct{}
 	once     sync.Once
 }
@@ -113,33 +115,30 @@ func (b *Broker) Watch(ctx context.Context, topic string, fn func(payload string
 	}
 }
 
-// window counts what Allow let through since it began.
+// window counts what Allow let through until it ends.
 type window struct {
-	begin time.Time
-	n     int
+	end time.Time
+	n   int
 }
 
-// windowsKept bounds the memory of Allow: past it, windows that are over are dropped.
+// windowsKept is how many windows there may be before those that are over are
+// looked for, at most once a second.
 const windowsKept = 10_000
 
-// Allow counts one use of key, and reports whether it is among the first n in the
-// present window of length per; if not, how long until the next begins.
+// Allow: see queue.Broker.
 func (b *Broker) Allow(_ context.Context, key string, n int, per time.Duration) (ok bool, retryAfter time.Duration, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	w := b.windows[key]
-	if now.Sub(w.begin) >= per {
-		w = window{begin: now}
+	if !now.Before(w.end) {
+		w = window{end: now.Add(per)}
 	}
 	w.n++
-	if len(b.windows) > windowsKept {
-		for k, old := range b.windows {
-			if now.Sub(old.begin) >= per {
-				delete(b.windows, k)
-			}
-		}
+	if len(b.windows) > windowsKept && now.Sub(b.swept) > time.Second {
+		b.swept = now
+		maps.DeleteFunc(b.windows, func(_ string, old window) bool { return !now.Before(old.end) })
 	}
 	b.windows[key] = w
-	return w.n <= n, w.begin.Add(per).Sub(now), nil
+	return w.n <= n, w.end.Sub(now), nil
 }

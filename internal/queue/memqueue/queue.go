@@ -1,7 +1,7 @@
 package memqueue
 
 import (
-	"container/heap"
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -20,23 +20,36 @@ type Queue struct {
 	wake chan struct{} // has an element when something may be receivable
 
 	mu      sync.Mutex
-	next    int64             // guarded by mu: the id given last
-	urgent  []*entry          // guarded by mu
-	routine []*entry          // guarded by mu
-	leased  map[string]*entry // guarded by mu
-	leases  leaseHeap         // guarded by mu: ends of leases, stale ones among them
-	dead    []dead            // guarded by mu: the last deadKept
-	died    int               // guarded by mu
+	next    int64            // guarded by mu: the id given last
+	urgent  []*entry         // guarded by mu: what may be received, oldest first
+	routine []*entry         // guarded by mu
+	gone    int              // guarded by mu: entries of these lists that are done
+	held    map[int64]*entry // guarded by mu: received and not done, leased or listed again
+	listed  int              // guarded by mu: how many of held are listed again
+	leases  []lease          // guarded by mu: in order of their ends, since all are equally long; stale ones among them
+	dead    []dead           // guarded by mu: the last deadKept
+	died    int              // guarded by mu
 }
 
 // entry is a message from its publication to its end.
 type entry struct {
-	id         string
+	id         int64
 	body       []byte
 	urgent     bool
+	listed     bool // its lease is over and it waits to be received again
+	done       bool
 	deliveries int
-	until      time.Time // its lease's end while leased
+	until      time.Time // its lease's end
 }
+
+// lease is when an entry's lease ends; an entry that was extended has several.
+type lease struct {
+	until time.Time
+	e     *entry
+}
+
+// stale reports that the entry is done, listed again, or leased for longer.
+func (l lease) stale() bool { return l.e.done || l.e.listed || !l.e.until.Equal(l.until) }
 
 type dead struct {
 	m     queue.Message
@@ -44,7 +57,7 @@ type dead struct {
 }
 
 func newQueue(o queue.Options) *Queue {
-	return &Queue{o: o, wake: make(chan struct{}, 1), leased: map[string]*entry{}}
+	return &Queue{o: o, wake: make(chan struct{}, 1), held: map[int64]*entry{}}
 }
 
 func (q *Queue) nudge() {
@@ -54,29 +67,26 @@ func (q *Queue) nudge() {
 	}
 }
 
+func (q *Queue) waiting() int { return len(q.urgent) + len(q.routine) - q.gone }
+
 // Publish: see queue.Queue.
 func (q *Queue) Publish(_ context.Context, items []queue.Item) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.urgent)+len(q.routine)+len(q.leased)+len(items) > q.o.Capacity {
+	if q.waiting()+len(q.held)-q.listed+len(items) > q.o.Capacity {
 		return queue.ErrFull
 	}
 	for _, item := range items {
 		q.next++
-		e := &entry{id: strconv.FormatInt(q.next, 10), body: item.Body, urgent: item.Urgent}
-		q.add(e)
+		e := &entry{id: q.next, body: item.Body, urgent: item.Urgent}
+		if e.urgent {
+			q.urgent = append(q.urgent, e)
+			continue
+		}
+		q.routine = append(q.routine, e)
 	}
 	q.nudge()
 	return nil
-}
-
-// add puts e at the end of its list.
-func (q *Queue) add(e *entry) {
-	if e.urgent {
-		q.urgent = append(q.urgent, e)
-		return
-	}
-	q.routine = append(q.routine, e)
 }
 
 // Receive: see queue.Queue.
@@ -85,14 +95,12 @@ func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]queue
 	defer deadline.Stop()
 	for {
 		got, lease := q.take(n)
-		if len(got) > 0 {
+		if len(got) > 0 || n <= 0 {
 			return got, nil
 		}
 		var expiry <-chan time.Time
 		if lease > 0 {
-			t := time.NewTimer(lease)
-			defer t.Stop()
-			expiry = t.C
+			expiry = time.After(lease)
 		}
 		select {
 		case <-ctx.Done():
@@ -105,26 +113,20 @@ func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]queue
 	}
 }
 
-// take leases up to n messages; with none to have, it says when the next lease ends.
+// take leases up to n messages, and says how long it is until the next lease ends,
+// 0 when there is none.
 func (q *Queue) take(n int) ([]queue.Message, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	q.reclaim(now)
 	var got []queue.Message
-	for _, list := range []*[]*entry{&q.urgent, &q.routine} {
-		k := min(n-len(got), len(*list))
-		for _, e := range (*list)[:k] {
-			e.deliveries++
-			e.until = now.Add(q.o.Lease)
-			q.leased[e.id] = e
-			heap.Push(&q.leases, lease{e.until, e.id})
-			got = append(got, queue.Message{ID: e.id, Body: e.body, Deliveries: e.deliveries})
-		}
-		clear((*list)[:k])
-		*list = (*list)[k:]
+	if k := min(n, q.waiting()); k > 0 {
+		got = make([]queue.Message, 0, k)
 	}
-	if len(q.urgent)+len(q.routine) > 0 {
+	q.urgent, got = q.lease(q.urgent, got, n, now)
+	q.routine, got = q.lease(q.routine, got, n, now)
+	if q.waiting() > 0 {
 		q.nudge() // for another receiver
 	}
 	if len(q.leases) == 0 {
@@ -133,38 +135,91 @@ func (q *Queue) take(n int) ([]queue.Message, time.Duration) {
 	return got, max(q.leases[0].until.Sub(now), time.Millisecond)
 }
 
+// lease moves entries from list to got until that has n, and returns both.
+func (q *Queue) lease(list []*entry, got []queue.Message, n int, now time.Time) ([]*entry, []queue.Message) {
+	until := now.Add(q.o.Lease)
+	for len(list) > 0 && len(got) < n {
+		e := list[0]
+		list[0] = nil
+		list = list[1:]
+		if e.done { // acknowledged late, while it was listed again
+			q.gone--
+			continue
+		}
+		if e.listed {
+			e.listed = false
+			q.listed--
+		}
+		e.deliveries++
+		e.until = until
+		q.held[e.id] = e
+		q.leases = append(q.leases, lease{until, e})
+		got = append(got, queue.Message{ID: strconv.FormatInt(e.id, 10), Body: e.body, Deliveries: e.deliveries})
+	}
+	return list, got
+}
+
 // reclaim puts messages whose lease is over back at the front, oldest first, or
 // among the dead letters.
 func (q *Queue) reclaim(now time.Time) {
-	var back []*entry
+	var urgent, routine []*entry
 	for len(q.leases) > 0 && !q.leases[0].until.After(now) {
-		l := heap.Pop(&q.leases).(lease)
-		e := q.leased[l.id]
-		if e == nil || e.until.After(now) { // done, or extended
+		l := q.leases[0]
+		q.leases[0] = lease{}
+		q.leases = q.leases[1:]
+		if l.stale() {
 			continue
 		}
-		delete(q.leased, l.id)
-		if e.deliveries >= q.o.MaxDeliveries {
-			q.bury(queue.Message{ID: e.id, Body: e.body, Deliveries: e.deliveries}, "its lease ended too often")
+		if l.e.deliveries >= q.o.MaxDeliveries {
+			q.bury(l.e, "its lease ended too often")
 			continue
 		}
-		back = append(back, e)
+		l.e.listed = true
+		q.listed++
+		if l.e.urgent {
+			urgent = append(urgent, l.e)
+			continue
+		}
+		routine = append(routine, l.e)
 	}
-	for _, e := range slices.Backward(back) {
-		if e.urgent {
-			q.urgent = slices.Insert(q.urgent, 0, e)
-			continue
-		}
-		q.routine = slices.Insert(q.routine, 0, e)
+	q.urgent, q.routine = ahead(urgent, q.urgent), ahead(routine, q.routine)
+}
+
+// ahead puts back, in order of publication, in front of list.
+func ahead(back, list []*entry) []*entry {
+	if len(back) == 0 {
+		return list
+	}
+	slices.SortFunc(back, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
+	return append(back, list...)
+}
+
+// finish forgets an entry that was received.
+func (q *Queue) finish(e *entry) {
+	e.done = true
+	delete(q.held, e.id)
+	if e.listed {
+		q.listed--
+		q.gone++
 	}
 }
 
-func (q *Queue) bury(m queue.Message, cause string) {
+func (q *Queue) bury(e *entry, cause string) {
+	q.finish(e)
 	q.died++
-	q.dead = append(q.dead, dead{m, cause})
+	q.dead = append(q.dead, dead{queue.Message{ID: strconv.FormatInt(e.id, 10), Body: e.body, Deliveries: e.deliveries}, cause})
 	if len(q.dead) > deadKept {
 		q.dead = slices.Delete(q.dead, 0, len(q.dead)-deadKept)
 	}
+}
+
+// find is the entry of an id that was given out, nil when it is done or none of ours.
+func (q *Queue) find(id string) *entry {
+	n, err := strconv.ParseInt(id, 10, 64)
+	if err != nil {
+		return nil
+	}
+	return q.held[n]
 }
 
 // Ack: see queue.Queue.
@@ -172,11 +227,11 @@ func (q *Queue) Ack(_ context.Context, ids []string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, id := range ids {
-		delete(q.leased, id)
+		if e := q.find(id); e != nil {
+			q.finish(e)
+		}
 	}
-	if len(q.leases) > 2*len(q.leased)+1024 {
-		q.leases.compact(q.leased)
-	}
+	q.compact()
 	return nil
 }
 
@@ -186,21 +241,29 @@ func (q *Queue) Extend(_ context.Context, ids []string) error {
 	defer q.mu.Unlock()
 	until := time.Now().Add(q.o.Lease)
 	for _, id := range ids {
-		if e := q.leased[id]; e != nil {
+		if e := q.find(id); e != nil && !e.listed {
 			e.until = until
-			heap.Push(&q.leases, lease{until, id})
+			q.leases = append(q.leases, lease{until, e})
 		}
 	}
+	q.compact()
 	return nil
+}
+
+// compact drops stale leases once they are most of the list, which would otherwise
+// keep the bodies of messages that are done.
+func (q *Queue) compact() {
+	if len(q.leases) > 2*len(q.held)+1024 {
+		q.leases = slices.DeleteFunc(q.leases, lease.stale)
+	}
 }
 
 // Dead: see queue.Queue.
 func (q *Queue) Dead(_ context.Context, m queue.Message, cause string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if _, ok := q.leased[m.ID]; ok {
-		delete(q.leased, m.ID)
-		q.bury(m, cause)
+	if e := q.find(m.ID); e != nil {
+		q.bury(e, cause)
 	}
 	return nil
 }
@@ -209,39 +272,5 @@ func (q *Queue) Dead(_ context.Context, m queue.Message, cause string) error {
 func (q *Queue) Stats(context.Context) (queue.Stats, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return queue.Stats{Waiting: len(q.urgent) + len(q.routine), InFlight: len(q.leased), Dead: q.died}, nil
-}
-
-// lease is when a message's lease ends; one that was extended has several.
-type lease struct {
-	until time.Time
-	id    string
-}
-
-// leaseHeap has the lease that ends first on top.
-type leaseHeap []lease
-
-func (h leaseHeap) Len() int           { return len(h) }
-func (h leaseHeap) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
-func (h leaseHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-
-// Push and Pop are heap.Interface's.
-func (h *leaseHeap) Push(x any) { *h = append(*h, x.(lease)) }
-
-// Pop takes the last element.
-func (h *leaseHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = lease{}
-	*h = old[:len(old)-1]
-	return l
-}
-
-// compact drops the leases of messages that are done or were extended since.
-func (h *leaseHeap) compact(live map[string]*entry) {
-	*h = slices.DeleteFunc(*h, func(l lease) bool {
-		e := live[l.id]
-		return e == nil || !e.until.Equal(l.until)
-	})
-	heap.Init(h)
+	return queue.Stats{Waiting: q.waiting(), InFlight: len(q.held) - q.listed, Dead: q.died}, nil
 }

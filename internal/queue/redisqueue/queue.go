@@ -3,6 +3,9 @@ package redisqueue
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -10,14 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"vedette/internal/queue"
-	"vedette/internal/uptime"
 )
 
 // field is the name of an entry's one value.
 const field = "b"
-
-// reclaimEvery is how often expired leases are looked for, as a share of the lease.
-const reclaimEvery = 4
 
 // deadKept bounds the dead letters, which are to be looked at, not processed.
 const deadKept = 10_000
@@ -28,10 +27,13 @@ type Queue struct {
 	o                     queue.Options
 	urgent, routine, dead string // keys of the streams
 
+	consumerIdle time.Duration
+
 	mu      sync.Mutex
 	ready   bool                 // guarded by mu: the groups exist as far as we know
 	cursors map[string]string    // guarded by mu: where XAUTOCLAIM goes on, by stream
 	next    map[string]time.Time // guarded by mu: when a stream is searched again
+	tidied  map[string]time.Time // guarded by mu: when idle consumers were looked for last
 }
 
 func (q *Queue) streams() [2]string { return [2]string{q.urgent, q.routine} }
@@ -47,18 +49,14 @@ for i = 2, #ARGV, 2 do
 end
 return 1`)
 
-// publishChunk keeps a script's arguments within Lua's stack; a batch that is
-// larger is refused rather than half taken.
-const publishChunk = 3000
-
 // Publish: see queue.Queue. When the answer is lost the items may have been taken:
 // every consumer is idempotent.
 func (q *Queue) Publish(ctx context.Context, items []queue.Item) error {
 	if len(items) == 0 {
 		return nil
 	}
-	if len(items) > publishChunk {
-		return uptime.Errorf(uptime.Invalid, "a batch of %d items is more than %d", len(items), publishChunk)
+	if len(items) > q.o.Capacity {
+		return queue.ErrFull
 	}
 	args := make([]any, 0, 1+2*len(items))
 	args = append(args, q.o.Capacity)
@@ -83,24 +81,55 @@ func (q *Queue) Publish(ctx context.Context, items []queue.Item) error {
 
 // Receive: see queue.Queue.
 func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]queue.Message, error) {
+	if n <= 0 {
+		return nil, nil
+	}
 	if err := q.prepare(ctx); err != nil {
 		return nil, err
 	}
+	// Without waiting first, urgent before routine, leases that ended before new
+	// messages; then both, for whichever comes.
 	for _, stream := range q.streams() {
 		got, err := q.reclaim(ctx, stream, n)
+		if err == nil && len(got) == 0 {
+			got, err = q.read(ctx, n, -1, stream, ">")
+		}
 		if err != nil || len(got) > 0 {
 			return got, q.forgotten(err)
 		}
 	}
-	// Without waiting first, urgent before routine; then both, for whichever comes.
-	for _, stream := range q.streams() {
-		got, err := q.read(ctx, n, -1, stream, ">")
-		if err != nil || len(got) > 0 {
-			return got, q.forgotten(err)
-		}
+	wait = max(min(wait, time.Second, q.o.Lease/reclaimEvery), time.Millisecond) // 0 would wait for ever
+	got, err := q.read(ctx, n, wait, q.urgent, q.routine, ">", ">")
+	if err == nil && len(got) > n { // up to n of each stream
+		q.giveBack(ctx, got[n:])
+		got = got[:n]
 	}
-	got, err := q.read(ctx, n, min(max(wait, time.Millisecond), time.Second), q.urgent, q.routine, ">", ">")
 	return got, q.forgotten(err)
+}
+
+// giveBack ends the leases of messages that are too many, so that the next receiver
+// takes them over. When that fails they come when their leases end.
+func (q *Queue) giveBack(ctx context.Context, surplus []queue.Message) {
+	ids := make([]string, len(surplus))
+	for i, m := range surplus {
+		ids[i] = m.ID
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pipe := q.b.c.Pipeline()
+	for stream, entries := range q.byStream(ids) {
+		args := []any{"XCLAIM", stream, group, q.b.o.Consumer, 0}
+		for _, e := range entries {
+			args = append(args, e)
+		}
+		pipe.Do(ctx, append(args, "IDLE", q.o.Lease.Milliseconds()+1, "JUSTID")...)
+		q.mu.Lock()
+		delete(q.next, stream)
+		q.mu.Unlock()
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		q.b.o.Logger.Warn("messages are not given back, their leases will end", slog.Int("messages", len(surplus)), slog.Any("error", err))
+	}
 }
 
 // read is one XREADGROUP; a negative block does not wait.
@@ -116,6 +145,7 @@ func (q *Queue) read(ctx context.Context, n int, block time.Duration, streams ..
 	}
 	var out []queue.Message
 	for _, s := range res {
+		out = slices.Grow(out, len(s.Messages))
 		for _, m := range s.Messages {
 			out = append(out, message(s.Stream == q.urgent, m, 1))
 		}
@@ -135,11 +165,21 @@ func message(urgent bool, m redis.XMessage, deliveries int) queue.Message {
 
 // locate splits an id into its stream and entry.
 func (q *Queue) locate(id string) (stream, entry string, ok bool) {
-	if entry, ok := strings.CutPrefix(id, "u"); ok {
-		return q.urgent, entry, true
+	stream = q.urgent
+	entry, ok = strings.CutPrefix(id, "u")
+	if !ok {
+		stream = q.routine
+		entry, ok = strings.CutPrefix(id, "r")
 	}
-	entry, ok = strings.CutPrefix(id, "r")
-	return q.routine, entry, ok
+	ms, seq, dashed := strings.Cut(entry, "-")
+	return stream, entry, ok && dashed && number(ms) && number(seq)
+}
+
+// number reports that s is what Redis takes for half of an entry's id: one that it
+// does not take fails the whole call.
+func number(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
 }
 
 // byStream groups ids; those that are none of ours are dropped.
@@ -178,7 +218,7 @@ func (q *Queue) prepare(ctx context.Context) error {
 // forgotten notes that Redis lost the groups, so that the next call makes them
 // again, and gives other errors their kind.
 func (q *Queue) forgotten(err error) error {
-	if !noGroup(err) {
+	if !gone(err) {
 		return unavailable("receive", err)
 	}
 	q.mu.Lock()
@@ -186,67 +226,6 @@ func (q *Queue) forgotten(err error) error {
 	q.ready = false
 	clear(q.cursors)
 	return nil
-}
-
-// reclaim takes over messages whose lease is over, a stretch of the pending list at
-// a time; the cursor is carried until the list's end, since one call looks at no
-// more than ten times what it may return.
-func (q *Queue) reclaim(ctx context.Context, stream string, n int) ([]queue.Message, error) {
-	q.mu.Lock()
-	cursor, due := q.cursors[stream], !time.Now().Before(q.next[stream])
-	q.mu.Unlock()
-	if !due {
-		return nil, nil
-	}
-	if cursor == "" {
-		cursor = "0-0"
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	claimed, next, err := q.b.c.XAutoClaim(ctx, &redis.XAutoClaimArgs{Stream: stream, Group: group, Consumer: q.b.o.Consumer,
-		MinIdle: q.o.Lease, Start: cursor, Count: int64(n)}).Result()
-	if err != nil {
-		return nil, err
-	}
-	q.mu.Lock()
-	q.cursors[stream] = next
-	if next == "0-0" {
-		q.next[stream] = time.Now().Add(q.o.Lease / reclaimEvery)
-	}
-	q.mu.Unlock()
-	if len(claimed) == 0 {
-		return nil, nil
-	}
-	return q.counted(ctx, stream, claimed)
-}
-
-// counted asks how often each claimed message was delivered, and buries those that
-// had their chances. The claim itself counts as a delivery.
-func (q *Queue) counted(ctx context.Context, stream string, claimed []redis.XMessage) ([]queue.Message, error) {
-	pipe := q.b.c.Pipeline()
-	pending := make([]*redis.XPendingExtCmd, len(claimed))
-	for i, m := range claimed {
-		pending[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: stream, Group: group, Start: m.ID, End: m.ID, Count: 1})
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, err
-	}
-	var out []queue.Message
-	for i, m := range claimed {
-		deliveries := 1
-		if p := pending[i].Val(); len(p) == 1 {
-			deliveries = int(p[0].RetryCount)
-		}
-		msg := message(stream == q.urgent, m, deliveries)
-		if deliveries > q.o.MaxDeliveries {
-			if err := q.Dead(ctx, msg, "its lease ended too often"); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		out = append(out, msg)
-	}
-	return out, nil
 }
 
 // Ack: see queue.Queue. Acknowledged entries are deleted, so that a stream's length
@@ -264,7 +243,7 @@ func (q *Queue) Ack(ctx context.Context, ids []string) error {
 		}
 		return nil
 	})
-	if noGroup(err) {
+	if gone(err) {
 		return nil
 	}
 	return unavailable("acknowledge", err)
@@ -283,28 +262,29 @@ func (q *Queue) Extend(ctx context.Context, ids []string) error {
 		pipe.XClaimJustID(ctx, &redis.XClaimArgs{Stream: stream, Group: group, Consumer: q.b.o.Consumer, Messages: entries})
 	}
 	_, err := pipe.Exec(ctx)
-	if noGroup(err) {
+	if gone(err) {
 		return nil
 	}
 	return unavailable("extend leases", err)
 }
 
+// bury moves an entry, unless it is done already, to the dead letters.
+// KEYS: its stream, the dead one; ARGV: group, entry, body, cause, deliveries, kept.
+var bury = redis.NewScript(`if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'b', ARGV[3], 'cause', ARGV[4], 'deliveries', ARGV[5])
+return 1`)
+
 // Dead: see queue.Queue.
 func (q *Queue) Dead(ctx context.Context, m queue.Message, cause string) error {
 	stream, entry, ok := q.locate(m.ID)
 	if !ok {
-		return uptime.Errorf(uptime.Invalid, "%q is no message of this queue", m.ID)
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := q.b.c.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.XAdd(ctx, &redis.XAddArgs{Stream: q.dead, MaxLen: deadKept, Approx: true,
-			Values: []any{field, m.Body, "cause", cause, "deliveries", m.Deliveries}})
-		p.XAck(ctx, stream, group, entry)
-		p.XDel(ctx, stream, entry)
-		return nil
-	})
-	if noGroup(err) {
+	err := bury.Run(ctx, q.b.c, []string{stream, q.dead}, group, entry, m.Body, cause, m.Deliveries, deadKept).Err()
+	if gone(err) {
 		return nil
 	}
 	return unavailable("bury a message", err)

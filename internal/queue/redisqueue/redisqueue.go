@@ -10,7 +10,9 @@
 package redisqueue
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,11 +33,14 @@ const group = "vedette"
 // callTimeout bounds a round trip; receiving waits up to a second longer.
 const callTimeout = 3 * time.Second
 
+// quickTimeout bounds what a person waits for and may go without: hints, limits.
+const quickTimeout = time.Second
+
 // Options of a Broker. URL is required.
 type Options struct {
 	URL      string       // redis://[user:password@]host:port/db
 	Prefix   string       // of every key; default "vedette:"
-	Consumer string       // names this process in the groups; unique
+	Consumer string       // names this process in the groups; unique; default random
 	Logger   *slog.Logger // default: discards
 }
 
@@ -56,6 +61,7 @@ func New(ctx context.Context, o Options) (*Broker, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.Consumer = cmp.Or(o.Consumer, rand.Text())
 	opts, err := redis.ParseURL(o.URL)
 	if err != nil {
 		return nil, errors.New("the Redis URL cannot be read: write redis://host:6379/0") // its error may repeat the password
@@ -101,7 +107,8 @@ func (b *Broker) Queue(name string, o queue.Options) (queue.Queue, error) {
 	// The braces keep a queue's streams in one slot of a cluster.
 	key := func(part string) string { return fmt.Sprintf("%s{%s}:%s", b.o.Prefix, name, part) }
 	q := &Queue{b: b, o: o.Defaults(), urgent: key("urgent"), routine: key("routine"), dead: key("dead"),
-		cursors: map[string]string{}, next: map[string]time.Time{}}
+		consumerIdle: consumerIdle,
+		cursors:      map[string]string{}, next: map[string]time.Time{}, tidied: map[string]time.Time{}}
 	b.queues[name] = q
 	return q, nil
 }
@@ -116,80 +123,24 @@ func (b *Broker) Ping(ctx context.Context) error {
 // Close ends every connection.
 func (b *Broker) Close() error { return b.c.Close() }
 
-// Hint tells every process that watches topic, through Pub/Sub.
-func (b *Broker) Hint(ctx context.Context, topic, payload string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return unavailable("hint", b.c.Publish(ctx, b.o.Prefix+"hint:"+topic, payload).Err())
-}
-
-// Watch: see queue.Broker. Pub/Sub forgets who was away, so every reconnection is
-// told as a lost hint.
-func (b *Broker) Watch(ctx context.Context, topic string, fn func(payload string)) error {
-	for ctx.Err() == nil {
-		b.watchOnce(ctx, b.o.Prefix+"hint:"+topic, fn)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
-	return nil
-}
-
-// watchOnce follows the topic until the connection fails.
-func (b *Broker) watchOnce(ctx context.Context, topic string, fn func(payload string)) {
-	sub := b.c.Subscribe(ctx, topic)
-	defer sub.Close()
-	if _, err := sub.ReceiveTimeout(ctx, callTimeout); err != nil {
-		return
-	}
-	fn("")
-	for silent := 0; ctx.Err() == nil; {
-		m, err := sub.ReceiveTimeout(ctx, time.Second)
-		switch m := m.(type) {
-		case *redis.Message:
-			silent = 0
-			fn(m.Payload)
-			continue
-		case *redis.Pong:
-			silent = 0
-			continue
-		}
-		if err == nil {
-			continue
-		}
-		// A second without a hint: ask whether the other side is still there.
-		if !isTimeout(err) || silent > 3 || sub.Ping(ctx) != nil {
-			return
-		}
-		silent++
-	}
-}
-
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && t.Timeout()
-}
-
 // allow counts one use and says how many there were and how long the window lasts.
 var allow = redis.NewScript(`local n = redis.call('INCR', KEYS[1])
 if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return {n, redis.call('PTTL', KEYS[1])}`)
 
-// Allow counts one use of key, in every process, and reports whether it is among
-// the first n of the present window of length per; if not, how long until the next.
+// Allow: see queue.Broker. A window is at least a millisecond.
 func (b *Broker) Allow(ctx context.Context, key string, n int, per time.Duration) (ok bool, retryAfter time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
 	defer cancel()
-	got, err := allow.Run(ctx, b.c, []string{b.o.Prefix + "limit:" + key}, per.Milliseconds()).Int64Slice()
-	if err != nil || len(got) != 2 {
-		return false, 0, unavailable("count a request", errors.Join(err, nil))
+	got, err := allow.Run(ctx, b.c, []string{b.o.Prefix + "limit:" + key}, max(per.Milliseconds(), 1)).Int64Slice()
+	if err != nil {
+		return false, 0, unavailable("count a request", err)
 	}
 	return got[0] <= int64(n), time.Duration(got[1]) * time.Millisecond, nil
 }
 
-// noGroup reports that the stream or its group is gone.
-func noGroup(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOGROUP") }
+// gone reports that the stream or its group does not exist any more. Redis says
+// UNBLOCKED to a reader that was waiting on a stream while it was removed.
+func gone(err error) bool {
+	return err != nil && (strings.HasPrefix(err.Error(), "NOGROUP") || strings.HasPrefix(err.Error(), "UNBLOCKED"))
+}
