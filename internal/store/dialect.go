@@ -12,9 +12,10 @@ import (
 
 // dialect is where the engines differ. Everything else is one text of SQL.
 type dialect interface {
-	// kind of a driver's error.
-	kind(err error) uptime.Kind
-	// retryable reports a conflict with another transaction, after which nothing was done.
+	// kind of an error that is the driver's; false for any other.
+	kind(err error) (uptime.Kind, bool)
+	// retryable reports that nothing was done: another transaction was in the way, or
+	// the connection was lost before the commit.
 	retryable(err error) bool
 	// in is a condition that column is one of ids, and its argument(s), numbered from n.
 	in(column string, n int, ids []int64) (string, []any)

@@ -3,8 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -38,25 +41,38 @@ func (s *Store) openPostgres(ctx context.Context, url string) error {
 	return nil
 }
 
-func (postgresDialect) kind(err error) uptime.Kind {
+func (postgresDialect) kind(err error) (uptime.Kind, bool) {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return uptime.Unavailable, true
+	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return uptime.Unavailable
+		return uptime.Internal, false
 	}
 	switch {
 	case e.Code == "23505":
-		return uptime.Conflict
+		return uptime.Conflict, true
 	case e.Code[:2] == "08", e.Code[:2] == "40", e.Code[:2] == "53", e.Code[:2] == "55", e.Code[:2] == "57", e.Code[:2] == "58", e.Code == "25006":
-		return uptime.Unavailable // connection, rollback, resources, lock, operator, system, read-only standby
+		return uptime.Unavailable, true // connection, rollback, resources, lock, operator, system, read-only standby
 	}
-	return uptime.Internal
+	return uptime.Internal, true
 }
 
 func (postgresDialect) retryable(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code == "40001" || e.Code == "40P01" || e.Code == "55P03"
+		switch e.Code {
+		case "40001", "40P01", "55P03": // rolled back, also when the commit says so
+			return true
+		case "57P01", "57P02", "57P03": // the server stops or starts: its transactions are gone
+			return !errors.As(err, new(commitError))
+		}
+		return false
 	}
-	return pgconn.SafeToRetry(err)
+	if errors.As(err, new(commitError)) {
+		return false // it may have been done
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
 func (postgresDialect) in(column string, n int, ids []int64) (string, []any) {

@@ -41,21 +41,21 @@ func (s *Store) openSQLite(path string) error {
 	return nil
 }
 
-func (sqliteDialect) kind(err error) uptime.Kind {
+func (sqliteDialect) kind(err error) (uptime.Kind, bool) {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
-		return uptime.Unavailable
+		return uptime.Internal, false
 	}
 	switch e.Code() {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-		return uptime.Conflict
+		return uptime.Conflict, true
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY,
-		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
-		return uptime.Unavailable
+		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL:
+		return uptime.Unavailable, true
 	}
-	return uptime.Internal
+	return uptime.Internal, true
 }
 
 func (sqliteDialect) retryable(err error) bool {

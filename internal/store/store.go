@@ -12,10 +12,13 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -55,6 +58,8 @@ type Store struct {
 // callTimeout bounds one transaction or query; a database that accepts and never
 // answers must not stop a loop for ever.
 const callTimeout = 20 * time.Second
+
+var errCallTimeout = errors.New("the database did not answer within 20 s")
 
 // Open connects, and fails with Unavailable when the database does not answer.
 func Open(ctx context.Context, o Options) (*Store, error) {
@@ -117,13 +122,11 @@ const txTries = 6
 // keep what it learnt in a try that failed. When the answer to a commit is lost the
 // outcome is unknown and the error says Unavailable: every writer is idempotent.
 func (s *Store) tx(ctx context.Context, what string, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	// A context that ends inside a SQLite transaction leaves the driver in doubt, and
-	// ours are short: they get a deadline of their own.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		err := s.txOnce(ctx, fn)
-		if err == nil || try == txTries || !s.d.retryable(err) {
+		if err == nil || try == txTries || ctx.Err() != nil || !s.d.retryable(err) {
 			return s.fail(what, err)
 		}
 		select {
@@ -134,8 +137,19 @@ func (s *Store) tx(ctx context.Context, what string, fn func(ctx context.Context
 	}
 }
 
+// txOnce waits for a connection as long as ctx lives. A transaction that has begun
+// is not cut by a caller who leaves: it is short, a context that ends inside one
+// leaves SQLite's driver in doubt, and it has the deadline in any case.
 func (s *Store) txOnce(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), deadline, errCallTimeout)
+	defer cancel()
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -143,8 +157,18 @@ func (s *Store) txOnce(ctx context.Context, fn func(ctx context.Context, tx *sql
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return commitError{err}
+	}
+	return nil
 }
+
+// commitError is an error of the commit itself: unless the database said that it
+// rolled back, nobody knows what became of the transaction.
+type commitError struct{ error }
+
+// Unwrap returns the driver's error.
+func (e commitError) Unwrap() error { return e.error }
 
 // query runs a read and calls scan for each row.
 func (s *Store) query(ctx context.Context, what, q string, args []any, scan func(row) error) error {
@@ -188,7 +212,21 @@ func (s *Store) fail(what string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return notFound()
 	}
-	return &uptime.Error{Kind: s.d.kind(err), Message: what, Err: err}
+	return &uptime.Error{Kind: s.kind(err), Message: what, Err: err}
+}
+
+// kind is Unavailable only for what says that the database did not answer. An error
+// of our own (a value that cannot be encoded, say) is Internal: repeating it is vain.
+func (s *Store) kind(err error) uptime.Kind {
+	if k, ok := s.d.kind(err); ok {
+		return k
+	}
+	if _, network := errors.AsType[net.Error](err); network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return uptime.Unavailable
+	}
+	return uptime.Internal
 }
 
 // notFound is the one answer for what does not exist and what is not yours.
