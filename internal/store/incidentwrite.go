@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"net/url"
 	"time"
 
 	"vedette/internal/uptime"
@@ -69,7 +68,7 @@ func (s *Store) closeIncident(ctx context.Context, tx *sql.Tx, m uptime.Monitor,
 		Update: i,
 		Events: []uptime.Event{{IncidentID: i.ID, At: now, Kind: "resolved", Text: resolution}},
 		Alerts: []uptime.Alert{{Kind: uptime.AlertResolved, IncidentID: i.ID, MonitorID: m.ID, OwnerID: m.OwnerID, CreatedAt: now,
-			Body: uptime.AlertBody{Incident: alertIncident(i), Monitor: uptime.AlertMonitor{ID: m.ID, Name: m.Name, Type: m.Type, Target: bareTarget(m.Target), Tags: m.Tags}}}},
+			Body: uptime.AlertBody{Incident: alertIncident(i), Monitor: uptime.AlertMonitor{ID: m.ID, Name: m.Name, Type: m.Type, Target: uptime.PublicTarget(m.Target), Tags: m.Tags}}}},
 	})
 }
 
@@ -82,16 +81,6 @@ func alertIncident(i *uptime.Incident) uptime.AlertIncident {
 		a.ResolvedAt, a.Seconds = &i.ResolvedAt, int64(i.ResolvedAt.Sub(i.FirstBadAt).Seconds())
 	}
 	return a
-}
-
-// bareTarget is a target without what may be secret in a URL.
-func bareTarget(target string) string {
-	u, err := url.Parse(target)
-	if err != nil || u.Host == "" {
-		return target
-	}
-	u.User, u.RawQuery = nil, ""
-	return u.String()
 }
 
 // SetSelfIncident: see schedule.Store.

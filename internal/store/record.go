@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -22,13 +23,30 @@ func (s *Store) RecordResults(ctx context.Context, batch []uptime.CheckResult, d
 		if err != nil {
 			return nil, err
 		}
-		rows[i] = resultRow{&batch[i], region}
+		rows[i] = resultRow{r: &batch[i], region: region}
 	}
-	var recorded []uptime.Recorded
-	err := s.tx(ctx, "record results", func(ctx context.Context, tx *sql.Tx) error {
-		recorded = make([]uptime.Recorded, len(batch))
+	recorded, err := s.recordBatch(ctx, rows, decide, false)
+	for tries := 1; errors.Is(err, errRepeats) && tries < 3; tries++ {
+		recorded, err = s.recordBatch(ctx, rows, decide, true)
+	}
+	return recorded, err
+}
+
+// errRepeats says that a batch holds results which were stored before. It happens
+// when a job was given on, or the answer to a commit was lost, and then the batch
+// is done again with a look at each key first, which is too dear for every batch.
+var errRepeats = errors.New("some of the results were stored before")
+
+func (s *Store) recordBatch(ctx context.Context, rows []resultRow, decide func(uptime.Facts) uptime.Change, look bool) (recorded []uptime.Recorded, err error) {
+	err = s.tx(ctx, "record results", func(ctx context.Context, tx *sql.Tx) error {
+		recorded = make([]uptime.Recorded, len(rows))
 		for i := range recorded {
 			recorded[i].Quiet = true
+		}
+		if look {
+			if err := markRepeats(ctx, tx, rows); err != nil {
+				return err
+			}
 		}
 		return s.recordOn(ctx, tx, rows, recorded, decide)
 	})
@@ -36,6 +54,27 @@ func (s *Store) RecordResults(ctx context.Context, batch []uptime.CheckResult, d
 		return nil, err
 	}
 	return recorded, nil
+}
+
+const selectStored = `SELECT 1 FROM check_results WHERE scheduled_at = $1 AND monitor_id = $2 AND region_id = $3 AND attempt = $4`
+
+// markRepeats finds which rows are stored, or stand in the batch twice.
+func markRepeats(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
+	seen := map[uptime.ResultKey]bool{}
+	for i := range rows {
+		w := &rows[i]
+		w.repeat = seen[w.r.ResultKey]
+		seen[w.r.ResultKey] = true
+		var one int
+		err := tx.QueryRowContext(ctx, selectStored, w.r.ScheduledAt.UnixMicro(), w.r.MonitorID, w.region, w.r.Attempt).Scan(&one)
+		switch {
+		case err == nil:
+			w.repeat = true
+		case err != sql.ErrNoRows:
+			return wrap("look for a stored result", err)
+		}
+	}
+	return nil
 }
 
 func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, recorded []uptime.Recorded, decide func(uptime.Facts) uptime.Change) error {
@@ -64,15 +103,20 @@ func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, reco
 // insertRows stores results and their evidence; those that exist stay as they are.
 // A result of a monitor that was deleted meanwhile stays too, and retention takes it.
 func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
-	for chunk := range slices.Chunk(rows, 500) {
+	fresh := slices.DeleteFunc(slices.Clone(rows), func(w resultRow) bool { return w.repeat })
+	for chunk := range slices.Chunk(fresh, 500) {
 		q, args := s.d.insertResults(chunk)
-		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
+		n, err := affected(tx.ExecContext(ctx, q, args...))
+		if err != nil {
 			return wrap("insert results", err)
+		}
+		if n < int64(len(chunk)) {
+			return errRepeats
 		}
 	}
 	const insert = `INSERT INTO check_evidence (scheduled_at, monitor_id, region_id, attempt, message, evidence)
  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`
-	for _, w := range rows {
+	for _, w := range fresh {
 		if w.r.Message == "" && w.r.Evidence == nil {
 			continue
 		}
@@ -201,27 +245,28 @@ func (s *Store) addResults(ctx context.Context, tx *sql.Tx, f *uptime.Facts, row
 	}
 	fresh := map[uptime.ResultKey]*uptime.CheckResult{}
 	for _, w := range rows {
-		if w.r.MonitorID == m.monitorID {
+		if w.r.MonitorID == m.monitorID && !w.repeat {
 			fresh[w.r.ResultKey] = w.r
 		}
 	}
 	f.Latest = map[string]time.Time{}
 	for i := range stored {
 		r := &stored[i]
-		if n := fresh[r.ResultKey]; n != nil && n.Verdict == r.Verdict && n.Reason == r.Reason {
-			r.Message, r.Evidence, r.Revision = n.Message, n.Evidence, n.Revision
+		n := fresh[r.ResultKey]
+		if n != nil {
+			r.Message, r.Evidence = n.Message, n.Evidence
 		} else if r.Verdict == uptime.VerdictDown {
 			if err := s.loadEvidence(ctx, tx, r); err != nil {
 				return wrap("read evidence", err)
 			}
 		}
-		if r.ScheduledAt.After(f.Latest[r.Region]) {
+		if n == nil && r.Verdict == uptime.VerdictUp && r.ScheduledAt.After(f.Latest[r.Region]) {
 			f.Latest[r.Region] = r.ScheduledAt
 		}
 		if r.ScheduledAt.Before(first) && r.Verdict.Good() && r.StartedAt.After(f.LastGood) {
 			f.LastGood = r.StartedAt
 		}
-		if fresh[r.ResultKey] != nil || unfolded(f, r) {
+		if n != nil || unfolded(f, r) {
 			f.Results = append(f.Results, *r)
 		}
 	}

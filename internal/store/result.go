@@ -25,6 +25,7 @@ const insertResultInto = `INSERT INTO check_results (` + resultColumns + `) `
 type resultRow struct {
 	r      *uptime.CheckResult
 	region int64
+	repeat bool // it was stored before this batch, or stands in it twice
 }
 
 // span is a duration as the INTEGER columns keep it: 0 to about 35 minutes.
