@@ -1,41 +1,42 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the figures are read straight from the tables
 	_ "modernc.org/sqlite"
 
+	"vedette/internal/seal"
+	"vedette/internal/store"
 	"vedette/internal/testenv"
+	"vedette/internal/uptime"
 )
 
 // installation is a running Vedette, with what it takes to count its work.
 type installation struct {
-	dir   string
-	env   []string
-	base  string
-	key   string
-	pids  []int // Vedette's own processes
-	deps  []int // PostgreSQL and Redis
-	db    *sql.DB
-	stops []func()
-	http  http.Client
+	dir      string
+	database string
+	env      []string
+	base     string
+	key      string
+	pids     []int // Vedette's own processes
+	deps     []int // PostgreSQL and Redis
+	db       *sql.DB
+	stops    []func()
+	http     http.Client
 }
 
 const (
@@ -44,46 +45,74 @@ const (
 )
 
 // install starts Vedette in a mode: "embedded" is one process, "scaled" one
-// process per role on its own PostgreSQL and Redis.
-func install(ctx context.Context, bin, mode string) (*installation, error) {
+// process per role on its own PostgreSQL and Redis. seed fills the database before
+// anything runs on it.
+func install(ctx context.Context, bin, mode string, seed func(*store.Store, int64) error) (*installation, error) {
 	dir, err := os.MkdirTemp("", "vedette-bench")
 	if err != nil {
 		return nil, err
 	}
-	key := make([]byte, 32)
-	_, _ = rand.Read(key)
-	in := &installation{dir: dir, http: http.Client{Timeout: 30 * time.Second}}
+	in := &installation{dir: dir, http: http.Client{Timeout: 30 * time.Second}, database: "sqlite:" + filepath.Join(dir, "data", "vedette.db")}
 	in.stops = append(in.stops, func() { _ = os.RemoveAll(dir) })
-	in.env = append(os.Environ(), "VEDETTE_DATA="+filepath.Join(dir, "data"), "VEDETTE_ADMIN_EMAIL="+email,
-		"VEDETTE_ADMIN_PASSWORD="+password, "VEDETTE_LOG_LEVEL=warn", "VEDETTE_KEY="+base64.StdEncoding.EncodeToString(key))
+	if err := in.start(ctx, bin, mode, seed); err != nil {
+		in.close()
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *installation) start(ctx context.Context, bin, mode string, seed func(*store.Store, int64) error) (err error) {
+	key := make([]byte, seal.KeySize)
+	_, _ = rand.Read(key)
+	in.env = append(os.Environ(), "VEDETTE_DATA="+filepath.Join(in.dir, "data"), "VEDETTE_LOG_LEVEL=warn", "VEDETTE_KEY="+base64.StdEncoding.EncodeToString(key))
 	roles := []string{"all"}
-	driver, dsn := "sqlite", "file:"+filepath.Join(dir, "data", "vedette.db")+"?_pragma=query_only(1)&_pragma=busy_timeout(5000)"
+	driver, dsn := "sqlite", "file:"+filepath.Join(in.dir, "data", "vedette.db")+"?_pragma=query_only(1)&_pragma=busy_timeout(5000)"
 	if mode == "scaled" {
 		roles = []string{"api", "scheduler", "worker", "notifier"}
-		if dsn, err = in.servers(); err != nil {
-			in.close()
-			return nil, err
+		if in.database, err = in.servers(); err != nil {
+			return err
 		}
-		driver = "pgx"
+		driver, dsn = "pgx", in.database
+	}
+	if err := in.populate(ctx, bin, key, seed); err != nil {
+		return err
 	}
 	for _, role := range roles {
 		if err := in.serve(bin, role); err != nil {
-			in.close()
-			return nil, err
+			return err
 		}
 	}
 	if err := in.await(ctx); err != nil {
-		in.close()
-		return nil, err
+		return err
 	}
-	out, err := in.command(bin, "api-key", "create", "--user", email)
+	in.db, err = sql.Open(driver, dsn)
+	return err
+}
+
+// populate makes the schema, an administrator with a key, and what seed wants.
+func (in *installation) populate(ctx context.Context, bin string, key []byte, seed func(*store.Store, int64) error) error {
+	if _, err := in.command(bin, password+"\n", "user", "create", "--email", email, "--role", "admin", "--password-stdin"); err != nil {
+		return err
+	}
+	out, err := in.command(bin, "", "api-key", "create", "--user", email)
 	if err != nil {
-		in.close()
-		return nil, err
+		return err
 	}
 	in.key = strings.TrimSpace(out)
-	in.db, err = sql.Open(driver, dsn)
-	return in, err
+	sealer, err := seal.New(key)
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, store.Options{Database: in.database, Sealer: sealer})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	owner, err := s.UserByEmail(ctx, email)
+	if err != nil {
+		return err
+	}
+	return seed(s, owner.ID)
 }
 
 // servers starts PostgreSQL and Redis and returns the database's URL.
@@ -142,9 +171,9 @@ func (in *installation) await(ctx context.Context) error {
 	return fmt.Errorf("vedette is not ready after a minute")
 }
 
-func (in *installation) command(bin string, args ...string) (string, error) {
+func (in *installation) command(bin, stdin string, args ...string) (string, error) {
 	cmd := exec.Command(bin, args...)
-	cmd.Env, cmd.Stderr = in.env, os.Stderr
+	cmd.Env, cmd.Stderr, cmd.Stdin = in.env, os.Stderr, strings.NewReader(stdin)
 	out, err := cmd.Output()
 	return string(out), err
 }
@@ -159,67 +188,17 @@ func (in *installation) close() {
 	}
 }
 
-// post creates something and returns its id.
-func (in *installation) post(path string, body any) (int64, error) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return 0, err
-	}
-	req, err := http.NewRequest("POST", in.base+path, bytes.NewReader(b))
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Authorization", "Bearer "+in.key)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := in.http.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	answer, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode > 299 {
-		return 0, fmt.Errorf("POST %s: %s: %s", path, resp.Status, answer)
-	}
-	var id struct{ ID int64 }
-	return id.ID, json.Unmarshal(answer, &id)
-}
-
-type object = map[string]any
-
-// populate creates n monitors of pages below base, each visited every interval.
-func (in *installation) populate(n int, base string, interval time.Duration, extra object) error {
-	errs := make(chan error, 1)
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range 4 {
-		wg.Go(func() {
-			for i := range next {
-				m := object{"name": fmt.Sprintf("m%d", i), "type": "http", "target": fmt.Sprintf("%s/%d/%d", base, interval.Microseconds(), i),
-					"interval": interval.String(), "timeout": "10s", "confirm": object{"failures": 2, "interval": "1s", "successes": 1}}
-				if interval < 10*time.Second {
-					m["timeout"] = interval.String()
-				}
-				for k, v := range extra {
-					m[k] = v
-				}
-				if _, err := in.post("/api/v1/monitors", m); err != nil {
-					select {
-					case errs <- err:
-					default:
-					}
-				}
+// pages seeds n monitors of pages below base, each visited every interval.
+func pages(ctx context.Context, n int, base string, interval time.Duration, confirm int, config string, channels []int64) func(*store.Store, int64) error {
+	return func(s *store.Store, owner int64) error {
+		for i := range n {
+			m := uptime.Monitor{OwnerID: owner, Name: fmt.Sprintf("m%d", i), Type: "http", Target: fmt.Sprintf("%s/%d/%d", base, interval.Microseconds(), i),
+				Interval: interval, Timeout: min(interval, 10*time.Second), Confirm: uptime.Confirm{Failures: confirm, Interval: time.Second, Successes: 1},
+				Config: json.RawMessage(config), Regions: []string{uptime.DefaultRegion}, ChannelIDs: channels, Enabled: true}
+			if _, err := s.CreateMonitor(ctx, m); err != nil {
+				return err
 			}
-		})
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return err
-	default:
+		}
 		return nil
 	}
 }

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"vedette/internal/notify"
+	"vedette/internal/store"
+	"vedette/internal/uptime"
 )
 
 // outages is how many monitors break, one after the other, in the latency step.
@@ -16,24 +20,26 @@ const outages = 100
 
 // latency: from the failing answer of a target to the webhook about it.
 func (b *bench) latency(ctx context.Context, mode string) error {
-	in, err := install(ctx, b.bin, mode)
-	if err != nil {
-		return err
-	}
-	defer in.close()
 	l := &outage{broken: map[string]bool{}, failed: map[string]time.Time{}, told: make(chan string, outages)}
 	site := httptest.NewServer(http.HandlerFunc(l.page))
 	defer site.Close()
 	hook := httptest.NewServer(http.HandlerFunc(l.hook))
 	defer hook.Close()
-	channel, err := in.post("/api/v1/channels", object{"name": "bench", "type": "webhook", "config": object{"url": hook.URL}})
+	in, err := install(ctx, b.bin, mode, func(s *store.Store, owner int64) error {
+		config, _, err := notify.NewWebhook(notify.WebhookOptions{}).Check([]byte(`{"url":"` + hook.URL + `"}`))
+		if err != nil {
+			return err
+		}
+		c, err := s.CreateChannel(ctx, uptime.Channel{OwnerID: owner, Name: "bench", Type: "webhook", Config: config, Enabled: true})
+		if err != nil {
+			return err
+		}
+		return pages(ctx, outages, site.URL, time.Second, 0, `{}`, []int64{c.ID})(s, owner)
+	})
 	if err != nil {
 		return err
 	}
-	err = in.populate(outages, site.URL, time.Second, object{"channels": []int64{channel}, "confirm": object{"failures": 0, "interval": "1s", "successes": 1}})
-	if err != nil {
-		return err
-	}
+	defer in.close()
 	pause(ctx, 5*time.Second)
 	for i := range outages {
 		l.breakPage(fmt.Sprintf("/%d/%d", time.Second.Microseconds(), i))

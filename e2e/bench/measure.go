@@ -177,21 +177,23 @@ func (b *bench) steady(ctx context.Context, mode string) error {
 
 // at measures monitors at a rate on a fresh installation.
 func (b *bench) at(ctx context.Context, mode, base string, monitors, rate int) (span, error) {
-	in, err := install(ctx, b.bin, mode)
+	interval := time.Duration(float64(monitors) / float64(rate) * float64(time.Second))
+	config := `{}`
+	if base == b.secure {
+		config = `{"tls":{"skip_verify":true}}`
+	}
+	in, err := install(ctx, b.bin, mode, pages(ctx, monitors, base, interval, 2, config, nil))
 	if err != nil {
 		return span{}, err
 	}
 	defer in.close()
-	interval := time.Duration(float64(monitors) / float64(rate) * float64(time.Second))
-	var extra object
-	if base == b.secure {
-		extra = object{"config": object{"tls": object{"skip_verify": true}}}
-	}
-	if err := in.populate(monitors, base, interval, extra); err != nil {
-		return span{}, err
-	}
+	// A start spreads the first check of every monitor over some time.
+	pause(ctx, time.Duration(monitors)*time.Second/firstChecks)
 	return b.window(ctx, in)
 }
+
+// firstChecks is how many first checks a second a scheduler that starts hands out.
+const firstChecks = 500
 
 // missed is the share of due checks without a verdict, percent.
 func missed(s span, rate int) float64 {
