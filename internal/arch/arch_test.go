@@ -26,6 +26,8 @@ var allowed = map[string]string{
 	"queue":                   "",
 	"queue/memqueue":          "queue uptime",
 	"queue/redisqueue":        "queue uptime",
+	"queue/queuetest":         "queue uptime testenv",
+	"store/storetest":         "uptime seal store testenv",
 	"probe":                   "uptime guard",
 	"evaluate":                "uptime",
 	"incident":                "uptime evaluate failpoint",
