@@ -229,23 +229,21 @@ func (q *Queue) forgotten(err error) error {
 }
 
 // Ack: see queue.Queue. Acknowledged entries are deleted, so that a stream's length
-// is what waits and is in flight.
+// is what waits and is in flight. Not in MULTI, which a Redis whose memory is full
+// refuses, so that it would stay full; and deleted first, since a claim drops what
+// is pending and deleted, whereas nobody would see what is there and acknowledged.
 func (q *Queue) Ack(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := q.b.c.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		for stream, entries := range q.byStream(ids) {
-			p.XAck(ctx, stream, group, entries...)
-			p.XDel(ctx, stream, entries...)
-		}
-		return nil
-	})
-	if gone(err) {
-		return nil
+	pipe := q.b.c.Pipeline()
+	for stream, entries := range q.byStream(ids) {
+		pipe.XDel(ctx, stream, entries...)
+		pipe.XAck(ctx, stream, group, entries...)
 	}
+	_, err := pipe.Exec(ctx)
 	return unavailable("acknowledge", err)
 }
 
@@ -308,7 +306,7 @@ func (q *Queue) Stats(ctx context.Context) (queue.Stats, error) {
 			return s, q.forgotten(err)
 		}
 		s.InFlight += int(pending.Count)
-		s.Waiting += int(length - pending.Count)
+		s.Waiting += int(max(length-pending.Count, 0)) // an acknowledgement may be half done
 	}
 	n, err := q.b.c.XLen(ctx, q.dead).Result()
 	s.Dead = int(n)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"vedette/internal/queue"
@@ -66,10 +67,11 @@ func New(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, errors.New("the Redis URL cannot be read: write redis://host:6379/0") // its error may repeat the password
 	}
+	logging.Disable() // it writes to standard error past our log what every call returns as its error
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = 2*time.Second, callTimeout, callTimeout
 	opts.ContextTimeoutEnabled = true
-	opts.MaxRetries = 1
+	opts.MaxRetries, opts.DialerRetries = 1, 1
 	b := &Broker{c: redis.NewClient(opts), o: o, queues: map[string]*Queue{}}
 	if err := b.Ping(ctx); err != nil {
 		return nil, errors.Join(err, b.c.Close())
