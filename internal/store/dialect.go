@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -50,27 +49,6 @@ func inList(column string, ids []int64) string {
 		b.WriteString(strconv.FormatInt(id, 10))
 	}
 	b.WriteByte(')')
-	return b.String()
-}
-
-// placeholders is "($1,$2),($3,$4)" for rows of width columns, numbered from n.
-func placeholders(rows, width, n int) string {
-	var b strings.Builder
-	b.Grow(rows * width * 5)
-	for r := range rows {
-		if r > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('(')
-		for c := range width {
-			if c > 0 {
-				b.WriteByte(',')
-			}
-			fmt.Fprintf(&b, "$%d", n)
-			n++
-		}
-		b.WriteByte(')')
-	}
 	return b.String()
 }
 

@@ -67,12 +67,15 @@ func (sqliteDialect) in(column string, _ int, ids []int64) (string, []any) {
 	return inList(column, ids), nil
 }
 
+// insertResults has bare ? for parameters: to SQLite $N is a name, and both preparing
+// and binding look through all names for each, which for 200 rows takes 60 ms.
 func (sqliteDialect) insertResults(rows []resultRow) (string, []any) {
 	args := make([]any, 0, len(rows)*resultWidth)
 	for i := range rows {
 		args = rows[i].append(args)
 	}
-	return insertResultInto + "VALUES " + placeholders(len(rows), resultWidth, 1) + " ON CONFLICT DO NOTHING", args
+	one := ",(" + strings.Repeat(",?", resultWidth)[1:] + ")"
+	return insertResultInto + "VALUES " + strings.Repeat(one, len(rows))[1:] + " ON CONFLICT DO NOTHING", args
 }
 
 func (sqliteDialect) forUpdate() string { return "" } // the one writer holds the database
