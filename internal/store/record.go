@@ -78,15 +78,19 @@ func markRepeats(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
 }
 
 func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, recorded []uptime.Recorded, decide func(uptime.Facts) uptime.Change) error {
-	if err := s.insertRows(ctx, tx, rows); err != nil {
-		return err
-	}
-	waiting, err := s.undecided(ctx, tx, rows)
+	steady, err := s.steadiness(ctx, tx, rows)
 	if err != nil {
 		return err
 	}
-	for _, id := range waiting {
-		done, err := s.decideOne(ctx, tx, id, rows, decide)
+	live := slices.DeleteFunc(slices.Clone(rows), func(w resultRow) bool {
+		_, exists := steady[w.r.MonitorID]
+		return !exists
+	})
+	if err := s.insertRows(ctx, tx, live); err != nil {
+		return err
+	}
+	for _, id := range undecided(live, steady) {
+		done, err := s.decideOne(ctx, tx, id, live, decide)
 		if err != nil {
 			return err
 		}
@@ -101,7 +105,6 @@ func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, reco
 }
 
 // insertRows stores results and their evidence; those that exist stay as they are.
-// A result of a monitor that was deleted meanwhile stays too, and retention takes it.
 func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
 	fresh := slices.DeleteFunc(slices.Clone(rows), func(w resultRow) bool { return w.repeat })
 	for chunk := range slices.Chunk(fresh, 500) {
@@ -139,34 +142,41 @@ func evidenceText(e *uptime.Evidence) (string, error) {
 	return string(b), err
 }
 
+// steadiness tells of each monitor in rows that exists whether an up result would
+// leave its state as it is.
+func (s *Store) steadiness(ctx context.Context, tx *sql.Tx, rows []resultRow) (map[int64]bool, error) {
+	ids := make([]int64, len(rows))
+	for i, w := range rows {
+		ids[i] = w.r.MonitorID
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	steady := make(map[int64]bool, len(ids))
+	in, args := s.d.in("m.id", 1, ids)
+	q := `SELECT m.id, coalesce(s.steady, 0) FROM monitors m LEFT JOIN monitor_states s ON s.monitor_id = m.id WHERE ` + in
+	err := queryOn(ctx, tx, q, args, func(r row) error {
+		var id, is int64
+		err := r.Scan(&id, &is)
+		steady[id] = is == 1
+		return err
+	})
+	return steady, wrap("find unsteady monitors", err)
+}
+
 // undecided are the monitors, in order, that need a decision: those with a result
 // that is not plainly up, and those whose stored state is not steady. Unknown
 // results change no state, except those that state a gap (docs/decisions/0002).
-func (s *Store) undecided(ctx context.Context, tx *sql.Tx, rows []resultRow) ([]int64, error) {
-	var loud, quiet []int64
+func undecided(rows []resultRow, steady map[int64]bool) []int64 {
+	var ids []int64
 	for _, w := range rows {
 		switch {
-		case w.r.Verdict == uptime.VerdictDown, w.r.Verdict == uptime.VerdictDegraded, w.r.Kind == uptime.KindGap:
-			loud = append(loud, w.r.MonitorID)
-		case w.r.Verdict == uptime.VerdictUp:
-			quiet = append(quiet, w.r.MonitorID)
+		case w.r.Verdict == uptime.VerdictDown, w.r.Verdict == uptime.VerdictDegraded, w.r.Kind == uptime.KindGap,
+			w.r.Verdict == uptime.VerdictUp && !steady[w.r.MonitorID]:
+			ids = append(ids, w.r.MonitorID)
 		}
 	}
-	if len(quiet) > 0 {
-		in, args := s.d.in("m.id", 1, quiet)
-		q := `SELECT m.id FROM monitors m LEFT JOIN monitor_states s ON s.monitor_id = m.id WHERE ` + in + ` AND coalesce(s.steady, 0) = 0`
-		err := queryOn(ctx, tx, q, args, func(r row) error {
-			var id int64
-			err := r.Scan(&id)
-			loud = append(loud, id)
-			return err
-		})
-		if err != nil {
-			return nil, wrap("find unsteady monitors", err)
-		}
-	}
-	slices.Sort(loud)
-	return slices.Compact(loud), nil
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // decideOne locks one monitor's state, gathers the facts, and writes the decision.
@@ -221,8 +231,9 @@ func (s *Store) facts(ctx context.Context, tx *sql.Tx, id int64, rows []resultRo
 // transaction since the region's cursor is read too, so that a result which two
 // recorders both thought quiet is folded by the next that looks.
 func (s *Store) addResults(ctx context.Context, tx *sql.Tx, f *uptime.Facts, rows []resultRow) error {
-	m := schedule{monitorID: f.Monitor.ID, regions: f.Monitor.Regions, interval: f.Monitor.Interval, since: f.Monitor.ScheduledSince}
+	m := schedule{monitorID: f.Monitor.ID, regions: f.Monitor.Regions, interval: f.Monitor.Interval, since: f.Monitor.ScheduledSince, recent: true}
 	var first, last time.Time
+	fresh := map[uptime.ResultKey]bool{}
 	for _, w := range rows {
 		if w.r.MonitorID != m.monitorID {
 			continue
@@ -233,44 +244,54 @@ func (s *Store) addResults(ctx context.Context, tx *sql.Tx, f *uptime.Facts, row
 		if w.r.ScheduledAt.After(last) {
 			last = w.r.ScheduledAt
 		}
+		if !w.repeat {
+			fresh[w.r.ResultKey] = true
+			f.Results = append(f.Results, *w.r)
+		}
 	}
-	from := first.Add(-lookBack(f, first))
-	until := last.Add(uptime.MaxInterval)
-	if now := uptime.Now(); until.After(now) && now.After(last) {
-		until = now
-	}
-	stored, err := s.resultsOf(ctx, tx, m, from, until)
+	stored, err := s.resultsOf(ctx, tx, m, first.Add(-lookBack(f, first)), lookAhead(f, last))
 	if err != nil {
 		return wrap("read results", err)
-	}
-	fresh := map[uptime.ResultKey]*uptime.CheckResult{}
-	for _, w := range rows {
-		if w.r.MonitorID == m.monitorID && !w.repeat {
-			fresh[w.r.ResultKey] = w.r
-		}
 	}
 	f.Latest = map[string]time.Time{}
 	for i := range stored {
 		r := &stored[i]
-		n := fresh[r.ResultKey]
-		if n != nil {
-			r.Message, r.Evidence = n.Message, n.Evidence
-		} else if r.Verdict == uptime.VerdictDown {
-			if err := s.loadEvidence(ctx, tx, r); err != nil {
-				return wrap("read evidence", err)
-			}
+		if fresh[r.ResultKey] {
+			continue
 		}
-		if n == nil && r.Verdict == uptime.VerdictUp && r.ScheduledAt.After(f.Latest[r.Region]) {
+		if r.Verdict == uptime.VerdictUp && r.ScheduledAt.After(f.Latest[r.Region]) {
 			f.Latest[r.Region] = r.ScheduledAt
 		}
 		if r.ScheduledAt.Before(first) && r.Verdict.Good() && r.StartedAt.After(f.LastGood) {
 			f.LastGood = r.StartedAt
 		}
-		if n != nil || unfolded(f, r) {
-			f.Results = append(f.Results, *r)
+		if !unfolded(f, r) {
+			continue
 		}
+		if r.Verdict == uptime.VerdictDown {
+			if err := s.loadEvidence(ctx, tx, r); err != nil {
+				return wrap("read evidence", err)
+			}
+		}
+		f.Results = append(f.Results, *r)
 	}
+	sortResults(f.Results)
 	return nil
+}
+
+// How many slots a decision reads at most, since it happens inside the transaction
+// that every other result waits for: around the new results, and after one that is
+// late, where a single newer result tells that it is.
+const (
+	lookSlots = 16
+	lookLate  = 512
+)
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // lookBack is how far before the first new result there may be results that were
@@ -283,10 +304,19 @@ func lookBack(f *uptime.Facts, first time.Time) time.Duration {
 	}
 	for _, r := range f.State.Regions {
 		if !r.Cursor.IsZero() {
-			back = max(back, min(first.Sub(r.Cursor), 2*uptime.MaxInterval))
+			back = max(back, min(first.Sub(r.Cursor), lookSlots*f.Monitor.Interval))
 		}
 	}
 	return back
+}
+
+// lookAhead is until when there may be results newer than the last of the batch: to
+// this moment, or a little beyond where the clock of the last one is ahead of ours.
+func lookAhead(f *uptime.Facts, last time.Time) time.Time {
+	if now := uptime.Now(); now.After(last) {
+		return earlier(now, last.Add(lookLate*f.Monitor.Interval))
+	}
+	return last.Add(lookSlots * f.Monitor.Interval)
 }
 
 // unfolded reports whether r was stored after its region's cursor, in a state that

@@ -87,6 +87,7 @@ type schedule struct {
 	regions   []string
 	interval  time.Duration
 	since     time.Time // slots before it followed another schedule
+	recent    bool      // leave out slots before since, which SQLite must scan for
 }
 
 // resultsOf returns a monitor's results scheduled in [from, to], in ResultKey
@@ -109,7 +110,7 @@ func (s *Store) resultsOf(ctx context.Context, db querier, m schedule, from, to 
 		sortResults(out)
 		return out, err
 	}
-	if from.Before(m.since) {
+	if from.Before(m.since) && !m.recent {
 		end := m.since.Add(-time.Microsecond)
 		if to.Before(end) {
 			end = to
