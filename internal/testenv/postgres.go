@@ -20,10 +20,10 @@ import (
 // AdminURL is the environment variable that names a server for the whole run.
 const AdminURL = "VEDETTE_TEST_POSTGRES"
 
-// Server is a private PostgreSQL with one database.
+// Server is a private PostgreSQL.
 type Server struct {
-	URL  string // of the database "vedette"
-	dir  string
+	URL  string // of the database "postgres"
+	dir  *folder
 	port int
 	d    *daemon
 }
@@ -35,28 +35,47 @@ func StartPostgres() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	dir, err := newFolder("vpg")
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("/tmp", "vpg")
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{dir: dir, port: port, URL: fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)}
-	if err := s.own(); err != nil {
-		return nil, err
-	}
-	cmd := s.command(initdb, "-D", filepath.Join(dir, "data"), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
-	}
-	if err := s.Start(); err != nil {
+	s := &Server{dir: dir}
+	if err := s.init(initdb); err != nil {
 		s.Close()
 		return nil, err
 	}
-	return s, nil
+	for range portTries {
+		if s.port, err = freePort(); err != nil {
+			break
+		}
+		s.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.port)
+		if err = s.Start(); err == nil {
+			return s, nil
+		}
+	}
+	s.Close()
+	return nil, err
 }
+
+// init makes the cluster, in a folder that the user it runs as owns.
+func (s *Server) init(initdb string) error {
+	c, err := credential()
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		if err := os.Chown(s.dir.path, int(c.Uid), int(c.Gid)); err != nil {
+			return err
+		}
+	}
+	cmd := s.command(initdb, "-D", s.data(), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir.path, "data") }
 
 // credential is user postgres when we are root: PostgreSQL refuses to run as root.
 func credential() (*syscall.Credential, error) {
@@ -75,18 +94,9 @@ func credential() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-// own gives the folder to the user that the server runs as.
-func (s *Server) own() error {
-	c, err := credential()
-	if err != nil || c == nil {
-		return err
-	}
-	return os.Chown(s.dir, int(c.Uid), int(c.Gid))
-}
-
 func (s *Server) command(path string, args ...string) *exec.Cmd {
 	cmd := exec.Command(path, args...)
-	cmd.Dir = s.dir
+	cmd.Dir = s.dir.path
 	c, err := credential()
 	if err == nil && c != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
@@ -100,7 +110,7 @@ func (s *Server) Start() error {
 	if err != nil {
 		return err
 	}
-	cmd := s.command(postgres, "-D", filepath.Join(s.dir, "data"), "-p", strconv.Itoa(s.port), "-k", s.dir,
+	cmd := s.command(postgres, "-D", s.data(), "-p", strconv.Itoa(s.port), "-k", s.dir.path,
 		"-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=128MB", "-c", "max_connections=200", "-c", "max_wal_size=1GB")
 	if s.d, err = startDaemon(cmd); err != nil {
 		return err
@@ -133,7 +143,7 @@ func (s *Server) Close() {
 	if s.d != nil {
 		s.d.stop(syscall.SIGQUIT)
 	}
-	_ = os.RemoveAll(s.dir)
+	s.dir.remove()
 }
 
 // PostgresServer is a server for one test, which may stop and start it.

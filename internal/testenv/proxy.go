@@ -156,7 +156,11 @@ func (p *Proxy) admit(c net.Conn, reply bool) bool {
 			continue
 		}
 		if reply && delay > 0 {
-			time.Sleep(delay) // a network's latency, not a wait for something
+			select {
+			case <-time.After(delay):
+			case <-changed:
+				continue
+			}
 		}
 		return !swallow
 	}

@@ -3,7 +3,6 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"syscall"
@@ -19,19 +18,28 @@ import (
 type RedisServer struct {
 	URL  string
 	Addr string
-	dir  string
+	dir  *folder
 	port int
 	d    *daemon
 	c    *redis.Client
 }
 
 // StartRedis starts a server in a folder of its own.
-func StartRedis() (*RedisServer, error) {
+func StartRedis() (r *RedisServer, err error) {
+	for range portTries {
+		if r, err = startRedis(); err == nil {
+			return r, nil
+		}
+	}
+	return nil, err
+}
+
+func startRedis() (*RedisServer, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("/tmp", "vredis")
+	dir, err := newFolder("vredis")
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +60,7 @@ func (r *RedisServer) Start() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(path, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--dir", r.dir,
+	cmd := exec.Command(path, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--dir", r.dir.path,
 		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
 	if r.d, err = startDaemon(cmd); err != nil {
 		return err
@@ -92,7 +100,7 @@ func (r *RedisServer) Close() {
 	if r.d != nil {
 		r.d.stop(syscall.SIGKILL)
 	}
-	_ = os.RemoveAll(r.dir)
+	r.dir.remove()
 }
 
 // Redis is a server for one test.
