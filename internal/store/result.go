@@ -28,25 +28,26 @@ type resultRow struct {
 	repeat bool // it was stored before this batch, or stands in it twice
 }
 
+// never stands in lag_us and wait_us for what did not happen.
+const never = -1
+
 // span is a duration as the INTEGER columns keep it: 0 to about 35 minutes.
 func span(d time.Duration) int64 { return min(max(d.Microseconds(), 0), 1<<31-1) }
 
 // numbers are the row's columns; the one at resultReason is empty and stands apart.
 func (w resultRow) numbers() ([resultWidth]int64, string) {
 	r, p := w.r, &w.r.Phases
-	var lag, wait time.Duration
+	lag, wait := int64(never), int64(never)
+	from := r.ScheduledAt
 	if !r.DequeuedAt.IsZero() {
-		lag = r.DequeuedAt.Sub(r.ScheduledAt)
+		lag = span(r.DequeuedAt.Sub(from))
+		from = r.DequeuedAt
 	}
 	if !r.StartedAt.IsZero() {
-		from := r.DequeuedAt
-		if from.IsZero() {
-			from = r.ScheduledAt
-		}
-		wait = r.StartedAt.Sub(from)
+		wait = span(r.StartedAt.Sub(from))
 	}
 	return [resultWidth]int64{r.ScheduledAt.UnixMicro(), r.MonitorID, w.region, int64(r.Attempt), int64(r.Kind), int64(r.Verdict), 0,
-		r.Revision, bit(r.Superseded), span(lag), span(wait), span(r.Duration), span(p.DNS), span(p.Connect), span(p.TLS),
+		r.Revision, bit(r.Superseded), lag, wait, span(r.Duration), span(p.DNS), span(p.Connect), span(p.TLS),
 		span(p.FirstByte), span(p.Transfer)}, string(r.Reason)
 }
 
@@ -75,8 +76,15 @@ func (s *Store) scanResult(r row, more ...any) (uptime.CheckResult, error) {
 	}
 	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 	c.ScheduledAt, c.Region, c.Superseded = instant(at), s.regionName(region), superseded != 0
-	c.DequeuedAt = c.ScheduledAt.Add(us(lag))
-	c.StartedAt, c.Duration = c.DequeuedAt.Add(us(wait)), us(duration)
+	from := c.ScheduledAt
+	if lag != never {
+		c.DequeuedAt = from.Add(us(lag))
+		from = c.DequeuedAt
+	}
+	if wait != never {
+		c.StartedAt = from.Add(us(wait))
+	}
+	c.Duration = us(duration)
 	c.Phases = uptime.Phases{DNS: us(p[0]), Connect: us(p[1]), TLS: us(p[2]), FirstByte: us(p[3]), Transfer: us(p[4])}
 	return c, nil
 }
