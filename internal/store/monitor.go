@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -44,23 +45,36 @@ func (s *Store) monitorOn(ctx context.Context, tx *sql.Tx, id int64) (uptime.Mon
 	return m, wrap("read monitor", err)
 }
 
-// Monitors: see worker.Store.
+// Monitors: see worker.Store. One whose row cannot be read, or opened with our key,
+// is parked and left out: it must not keep the others from being checked.
 func (s *Store) Monitors(ctx context.Context, ids []int64) ([]uptime.Monitor, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	in, args := s.d.in("m.id", 1, ids)
-	var out []uptime.Monitor
+	var out, broken []uptime.Monitor
 	err := s.query(ctx, "read monitors", `SELECT `+monitorColumns+`, m.config FROM monitors m WHERE `+in, args, func(r row) error {
 		var sealed string
 		m, err := scanMonitor(r, &sealed)
-		if err != nil {
+		if m.ID == 0 {
 			return err
 		}
-		m.Config, err = s.sealer.Open(sealed, "monitors", "config", m.ID)
+		if err == nil {
+			m.Config, err = s.sealer.Open(sealed, "monitors", "config", m.ID)
+		}
+		if err != nil {
+			s.log.Error("monitor cannot be read", slog.Int64("monitor_id", m.ID), slog.Any("error", err))
+			broken = append(broken, m)
+			return nil
+		}
 		out = append(out, m)
-		return err
+		return nil
 	})
+	for _, m := range broken {
+		if err == nil {
+			err = s.ParkMonitor(ctx, m.ID, m.Revision, "Its stored definition cannot be read; save it again.")
+		}
+	}
 	return out, err
 }
 
@@ -303,8 +317,8 @@ func (s *Store) views(ctx context.Context, where string, args []any) ([]uptime.M
 		if err != nil {
 			return err
 		}
-		if m.Config, err = s.sealer.Open(sealed, "monitors", "config", m.ID); err != nil {
-			return err
+		if m.Config, err = s.sealer.Open(sealed, "monitors", "config", m.ID); err != nil && m.Problem == "" {
+			m.Problem = "Its stored config cannot be opened; save it again."
 		}
 		v.Monitor, v.State.MonitorID, v.State.Since = m, m.ID, instant(since)
 		if err := json.Unmarshal([]byte(regions), &v.State.Regions); err != nil {

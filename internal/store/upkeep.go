@@ -50,7 +50,7 @@ func (s *Store) rollUp(ctx context.Context, now time.Time) error {
 		done = done.Truncate(time.Hour)
 	}
 	for end := done.Add(time.Hour); !end.After(now.Add(-rollupDelay)) && ctx.Err() == nil; end = end.Add(time.Hour) {
-		hour, err := s.tallies(ctx, 0, end.Add(-time.Hour), end)
+		hour, err := s.tallies(ctx, end.Add(-time.Hour), end)
 		if err != nil {
 			return err
 		}
