@@ -250,7 +250,7 @@ func (a *Auditor) settle(ctx context.Context, now time.Time) error {
 			return err
 		}
 		a.s.m.missed.Add(float64(len(missing)))
-		if n := recordAll(ctx, a.s, missing, uptime.Missed, "No worker ran the check before its time was over."); n > 0 {
+		if n := recordAll(ctx, a.s, missing, uptime.Missed, ""); n > 0 {
 			return &uptime.Error{Kind: uptime.Unavailable, Message: "missed slots are not recorded"}
 		}
 	}

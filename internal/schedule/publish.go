@@ -21,12 +21,22 @@ type publisher struct {
 	region string
 	wake   chan struct{}
 
+	late   chan []uptime.Job // slots that were over before the queue took them
+	warned time.Time         // when the log was last told of a queue that fails
+
 	mu      sync.Mutex // guards pending
 	pending []uptime.Job
 }
 
+// Bounds of what a failing queue costs: batches of late jobs that wait to be
+// recorded (beyond them the auditor finds the slots), and lines in the log.
+const (
+	maxLate   = 64
+	warnEvery = 10 * time.Second
+)
+
 func newPublisher(s *Scheduler, region string) *publisher {
-	return &publisher{s: s, region: region, wake: make(chan struct{}, 1)}
+	return &publisher{s: s, region: region, wake: make(chan struct{}, 1), late: make(chan []uptime.Job, maxLate)}
 }
 
 // add takes jobs without waiting.
@@ -47,10 +57,13 @@ func (p *publisher) add(jobs []uptime.Job) {
 // run publishes until ctx ends. What is still pending then is the next leader's,
 // or the auditor's.
 func (p *publisher) run(ctx context.Context) {
+	var recording sync.WaitGroup
+	defer recording.Wait()
+	recording.Go(func() { p.recordLate(ctx) })
 	var q queue.Queue
 	backoff := 50 * time.Millisecond
 	for {
-		batch := p.take(ctx)
+		batch := p.take()
 		if len(batch) == 0 {
 			select {
 			case <-ctx.Done():
@@ -71,7 +84,7 @@ func (p *publisher) run(ctx context.Context) {
 			continue
 		}
 		p.s.m.failed.Inc()
-		p.s.o.Logger.Warn("jobs are not published", slog.String("region", p.region), slog.Int("jobs", len(batch)), slog.Any("error", err))
+		p.warn(len(batch), err)
 		p.mu.Lock()
 		p.pending = append(batch, p.pending...)
 		p.mu.Unlock()
@@ -82,8 +95,8 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// take removes a batch of jobs, and records those whose slot is over.
-func (p *publisher) take(ctx context.Context) []uptime.Job {
+// take removes a batch of jobs; those whose slot is over are handed to recordLate.
+func (p *publisher) take() []uptime.Job {
 	now := p.s.o.wall()
 	var late []uptime.Job
 	p.mu.Lock()
@@ -102,8 +115,35 @@ func (p *publisher) take(ctx context.Context) []uptime.Job {
 	}
 	p.mu.Unlock()
 	p.s.m.expired.Add(float64(len(late)))
-	recordAll(ctx, p.s, late, uptime.QueueFailed, "The queue did not take the check before its time was over.")
+	if len(late) > 0 {
+		select {
+		case p.late <- late:
+		default:
+		}
+	}
 	return batch
+}
+
+// recordLate states the slots that the queue did not take in time, beside the
+// publishing, which must not wait for the store.
+func (p *publisher) recordLate(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case jobs := <-p.late:
+			recordAll(ctx, p.s, jobs, uptime.QueueFailed, "")
+		}
+	}
+}
+
+// warn tells the log of a queue that fails, now and then.
+func (p *publisher) warn(jobs int, err error) {
+	if time.Since(p.warned) < warnEvery {
+		return
+	}
+	p.warned = time.Now()
+	p.s.o.Logger.Warn("jobs are not published", slog.String("region", p.region), slog.Int("jobs", jobs), slog.Any("error", err))
 }
 
 func (p *publisher) publish(ctx context.Context, q queue.Queue, jobs []uptime.Job) error {
@@ -124,6 +164,10 @@ func (p *publisher) publish(ctx context.Context, q queue.Queue, jobs []uptime.Jo
 	return nil
 }
 
+// recordAtOnce is how many results wait for the recorder together: two of its
+// batches, so that one fills while the other is written.
+const recordAtOnce = 1000
+
 // recordAll stores an unknown result for each job, many at a time because the
 // recorder commits in batches, and returns how many were not stored. The auditor
 // finds those again.
@@ -135,9 +179,9 @@ func recordAll(ctx context.Context, s *Scheduler, jobs []uptime.Job, reason upti
 	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for part := range min(64, len(jobs)) {
+	for part := range min(recordAtOnce, len(jobs)) {
 		wg.Go(func() {
-			for i := part; i < len(jobs); i += 64 {
+			for i := part; i < len(jobs); i += recordAtOnce {
 				j, now := jobs[i], uptime.Instant(s.o.wall())
 				_, err := s.o.Recorder.Record(ctx, uptime.CheckResult{
 					ResultKey: uptime.ResultKey{MonitorID: j.MonitorID, Region: j.Region, ScheduledAt: j.ScheduledAt},

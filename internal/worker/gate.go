@@ -7,52 +7,113 @@ import (
 )
 
 // gate bounds how many checks run: in all, against one host and for one owner. Who
-// waits for a host's or owner's share keeps nobody else from a place.
+// waits for a host's or an owner's share stands in a queue of that host or owner
+// and keeps nobody else from a place. Entering and leaving take the same short time
+// however many wait.
 type gate struct {
 	perHost, perOwner int
 
 	mu     sync.Mutex // guards what follows
 	free   int
-	hosts  map[string]int
-	owners map[int64]int
-	queues [2][]*waiter // urgent ones first
+	lines  [2]line // who waits for any place: urgent, routine
+	hosts  map[string]*share
+	owners map[int64]*share
 }
+
+// share is what one host or owner uses, and who waits for it.
+type share struct {
+	running int
+	lines   [2]line
+}
+
+// idle reports that the share may be forgotten.
+func (s *share) idle() bool { return s.running == 0 && s.lines[0].empty() && s.lines[1].empty() }
 
 type waiter struct {
 	host  string
 	owner int64
-	ready chan struct{}
-	gone  bool
+	class int           // 0 urgent, 1 routine
+	ready chan struct{} // closed when it has its place
+	gone  bool          // it waits no more
+}
+
+// line is a queue of waiters.
+type line struct {
+	waiters []*waiter
+	head    int
+}
+
+func (l *line) empty() bool { return l.head == len(l.waiters) }
+
+func (l *line) push(w *waiter) {
+	if l.head > 64 && l.head > len(l.waiters)/2 {
+		n := copy(l.waiters, l.waiters[l.head:])
+		clear(l.waiters[n:])
+		l.waiters, l.head = l.waiters[:n], 0
+	}
+	l.waiters = append(l.waiters, w)
+}
+
+// pop takes the first, who may have gone; nil if the line is empty.
+func (l *line) pop() *waiter {
+	if l.empty() {
+		l.waiters, l.head = l.waiters[:0], 0
+		return nil
+	}
+	w := l.waiters[l.head]
+	l.waiters[l.head] = nil
+	l.head++
+	return w
 }
 
 func newGate(n, perHost, perOwner int) *gate {
-	return &gate{perHost: perHost, perOwner: perOwner, free: n, hosts: map[string]int{}, owners: map[int64]int{}}
+	return &gate{perHost: perHost, perOwner: perOwner, free: n, hosts: map[string]*share{}, owners: map[int64]*share{}}
 }
 
-// take gives a place if there is one; g.mu is held.
-func (g *gate) take(host string, owner int64) bool {
-	if g.free == 0 || g.hosts[host] >= g.perHost || g.owners[owner] >= g.perOwner {
-		return false
+// shares finds, or begins, what the waiter's host and owner use; g.mu is held.
+func (g *gate) shares(w *waiter) (host, owner *share) {
+	if host = g.hosts[w.host]; host == nil {
+		host = &share{}
+		g.hosts[w.host] = host
 	}
-	g.free--
-	g.hosts[host]++
-	g.owners[owner]++
-	return true
+	if owner = g.owners[w.owner]; owner == nil {
+		owner = &share{}
+		g.owners[w.owner] = owner
+	}
+	return host, owner
+}
+
+// place gives w a place, or puts it into the line of what is used up; g.mu is held.
+func (g *gate) place(w *waiter) bool {
+	host, owner := g.shares(w)
+	switch {
+	case host.running >= g.perHost:
+		host.lines[w.class].push(w)
+	case owner.running >= g.perOwner:
+		owner.lines[w.class].push(w)
+	case g.free == 0:
+		g.lines[w.class].push(w)
+	default:
+		g.free--
+		host.running++
+		owner.running++
+		return true
+	}
+	return false
 }
 
 // enter waits for a place, at most limit; false when it got none.
 func (g *gate) enter(ctx context.Context, host string, owner int64, urgent bool, limit time.Duration) bool {
+	w := &waiter{host: host, owner: owner, class: 1}
+	if urgent {
+		w.class = 0
+	}
 	g.mu.Lock()
-	if g.take(host, owner) {
+	if g.place(w) {
 		g.mu.Unlock()
 		return true
 	}
-	w := &waiter{host: host, owner: owner, ready: make(chan struct{})}
-	q := 1
-	if urgent {
-		q = 0
-	}
-	g.queues[q] = append(g.queues[q], w)
+	w.ready = make(chan struct{})
 	g.mu.Unlock()
 	t := time.NewTimer(limit)
 	defer t.Stop()
@@ -73,29 +134,64 @@ func (g *gate) enter(ctx context.Context, host string, owner int64, urgent bool,
 	return false
 }
 
-// leave gives a place back, to the first waiter who may have it.
+// leave gives a place back. One who waited for this host's share, and one who
+// waited for this owner's, go to the line for any place, from which those who came
+// first, urgent ones before others, are let in.
 func (g *gate) leave(host string, owner int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	h, o := g.hosts[host], g.owners[owner]
 	g.free++
-	if g.hosts[host]--; g.hosts[host] == 0 {
+	h.running--
+	o.running--
+	g.promote(h, g.perHost)
+	g.promote(o, g.perOwner)
+	for g.free > 0 {
+		w := g.lines[0].pop()
+		if w == nil {
+			w = g.lines[1].pop()
+		}
+		if w == nil {
+			break
+		}
+		g.admit(w)
+	}
+	if h.idle() && g.hosts[host] == h {
 		delete(g.hosts, host)
 	}
-	if g.owners[owner]--; g.owners[owner] == 0 {
+	if o.idle() && g.owners[owner] == o {
 		delete(g.owners, owner)
 	}
-	for q := range g.queues {
-		kept := g.queues[q][:0]
-		for _, w := range g.queues[q] {
-			switch {
-			case w.gone:
-			case g.take(w.host, w.owner):
-				close(w.ready)
-			default:
-				kept = append(kept, w)
+}
+
+// admit lets w in if its shares allow. When it does not use its turn (it has gone, or
+// waits for another share now), the next of its host and owner gets it.
+func (g *gate) admit(w *waiter) {
+	host, owner := g.shares(w)
+	switch {
+	case w.gone:
+		g.promote(owner, g.perOwner)
+	case g.place(w):
+		close(w.ready)
+		return
+	case host.running >= g.perHost:
+		return
+	}
+	g.promote(host, g.perHost)
+}
+
+// promote moves the first who waits for a share that is not used up to the line for
+// any place.
+func (g *gate) promote(s *share, limit int) {
+	if s.running >= limit {
+		return
+	}
+	for _, l := range []*line{&s.lines[0], &s.lines[1]} {
+		for w := l.pop(); w != nil; w = l.pop() {
+			if !w.gone {
+				g.lines[w.class].push(w)
+				return
 			}
 		}
-		clear(g.queues[q][len(kept):])
-		g.queues[q] = kept
 	}
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"vedette/internal/probe"
@@ -15,6 +16,8 @@ type task struct {
 	job      uptime.Job
 	dequeued time.Time
 	c        *compiled // nil: the monitor is gone
+	// abandoned is set once the watchdog has recorded the slot for a probe that hangs.
+	abandoned atomic.Bool
 }
 
 // do runs a job to its end. ctx ends when no check may start; work ends when
@@ -33,12 +36,12 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 	}
 	for attempt := 0; ; attempt++ {
 		since := time.Now()
-		limit := w.o.StartLag
-		if attempt > 0 {
-			limit = t.c.monitor.Interval + w.o.StartLag
+		limit := t.c.monitor.Interval + w.o.StartLag
+		if attempt == 0 {
+			limit = min(w.o.StartLag, t.job.Expires.Sub(since))
 		}
-		if time.Now().After(t.job.Expires) && attempt == 0 {
-			stored = w.unknown(work, t, uptime.Missed, "The check came to a worker after its time was over.")
+		if limit <= 0 {
+			stored = w.unknown(work, t, uptime.Missed, "")
 			return
 		}
 		got, leave := w.enter(ctx, t, attempt > 0, limit)
@@ -52,14 +55,14 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 		if !got {
 			w.m.starved.Inc()
 			if stored = attempt > 0; !stored {
-				stored = w.unknown(work, t, uptime.Starved, "This worker was too busy to start the check in time.")
+				stored = w.unknown(work, t, uptime.Starved, "")
 			}
 			return
 		}
 		w.m.lag.Observe(time.Since(since).Seconds())
 		r, over := w.attempt(work, t, attempt, leave)
 		if over {
-			stored = attempt > 0
+			stored = attempt > 0 || t.abandoned.Load()
 			return
 		}
 		rec, ok := w.record(work, r)
@@ -86,8 +89,8 @@ func (w *Worker) enter(ctx context.Context, t *task, urgent bool, limit time.Dur
 // check of ours that was cut says nothing.
 func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r uptime.CheckResult, over bool) {
 	started := uptime.Now()
-	out := w.run(work, t, leave)
-	if work.Err() != nil {
+	out, abandoned := w.run(work, t, leave)
+	if abandoned || work.Err() != nil {
 		return r, true
 	}
 	if out.Verdict == uptime.VerdictDown && w.o.Health != nil {
@@ -108,34 +111,20 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 	}, false
 }
 
-// run guards a probe against itself: a panic is unknown, and so is a probe that
-// ignores its end, whose place is given on while it lingers.
-func (w *Worker) run(work context.Context, t *task, leave func()) probe.Outcome {
-	ctx, cancel := context.WithTimeout(work, t.c.monitor.Timeout+2*time.Second)
-	defer cancel()
-	done := make(chan probe.Outcome, 1)
-	go func() { // ends with the probe; waiting for one that hangs is what we must not do
-		defer func() {
-			if p := recover(); p != nil {
-				w.o.Logger.Error("probe panicked", slog.Int64("monitor_id", t.job.MonitorID), slog.Any("panic", p))
-				done <- probe.Outcome{Reason: uptime.InternalError, Message: "The check ended by a fault of ours."}
-			}
-		}()
-		done <- t.c.check.Run(ctx)
+// run makes the probe in this goroutine. abandoned is true when the watchdog gave
+// the check up meanwhile: its place is given on and its slot recorded already.
+func (w *Worker) run(work context.Context, t *task, leave func()) (out probe.Outcome, abandoned bool) {
+	f := w.watch.begin(t, leave)
+	defer func() {
+		if p := recover(); p != nil {
+			w.o.Logger.Error("probe panicked", slog.Int64("monitor_id", t.job.MonitorID), slog.Any("panic", p))
+			out = probe.Outcome{Reason: uptime.InternalError, Message: "The check ended by a fault of ours."}
+		}
+		if abandoned = !w.watch.end(f); !abandoned {
+			leave()
+		}
 	}()
-	defer leave()
-	select {
-	case out := <-done:
-		return out
-	case <-ctx.Done():
-	}
-	select {
-	case out := <-done:
-		return out
-	case <-time.After(100 * time.Millisecond): // it may be on its way
-		w.m.leaked.Inc()
-		return probe.Outcome{Reason: uptime.InternalError, Message: "The check did not end in its time, by a fault of ours."}
-	}
+	return t.c.check.Run(work), false
 }
 
 // record stores r, trying for as long as the job may be in hand.

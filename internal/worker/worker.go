@@ -84,6 +84,7 @@ type Worker struct {
 	m     *metrics
 	cache *cache
 	gate  *gate
+	watch *watchdog
 
 	mu   sync.Mutex          // guards what follows
 	held map[string]struct{} // message ids in hand, to extend
@@ -100,7 +101,7 @@ func New(o Options) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{o: o, m: m, cache: newCache(o.Store, o.Compile), gate: newGate(o.Concurrency, o.PerHost, o.PerOwner),
+	return &Worker{o: o, m: m, cache: newCache(o.Store, o.Compile), gate: newGate(o.Concurrency, o.PerHost, o.PerOwner), watch: newWatchdog(),
 		held: map[string]struct{}{}}, nil
 }
 
@@ -111,6 +112,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer abort()
 	var jobs, service sync.WaitGroup
 	service.Go(func() { w.tend(work) })
+	service.Go(func() { w.watchChecks(work) })
 	for ctx.Err() == nil {
 		if err := w.receive(ctx, work, &jobs); err != nil && ctx.Err() == nil {
 			w.o.Logger.Warn("jobs are not received", slog.Any("error", err))
