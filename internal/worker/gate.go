@@ -164,20 +164,17 @@ func (g *gate) leave(host string, owner int64) {
 	}
 }
 
-// admit lets w in if its shares allow. When it does not use its turn (it has gone, or
-// waits for another share now), the next of its host and owner gets it.
+// admit lets w in if its shares allow. When it does not use its turn, because it has
+// gone or must wait for its host or owner now, the next who waits for the share that
+// it left unused gets it.
 func (g *gate) admit(w *waiter) {
 	host, owner := g.shares(w)
-	switch {
-	case w.gone:
-		g.promote(owner, g.perOwner)
-	case g.place(w):
+	if !w.gone && g.place(w) {
 		close(w.ready)
-		return
-	case host.running >= g.perHost:
 		return
 	}
 	g.promote(host, g.perHost)
+	g.promote(owner, g.perOwner)
 }
 
 // promote moves the first who waits for a share that is not used up to the line for
