@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,13 +40,28 @@ type Queue struct {
 func (q *Queue) streams() [2]string { return [2]string{q.urgent, q.routine} }
 
 // publish adds all entries, or none when they would not fit. KEYS: urgent, routine;
-// ARGV: capacity, then pairs of "1" or "0" (urgent) and body.
-var publish = redis.NewScript(`local n = (#ARGV - 1) / 2
-if redis.call('XLEN', KEYS[1]) + redis.call('XLEN', KEYS[2]) + n > tonumber(ARGV[1]) then return 0 end
-for i = 2, #ARGV, 2 do
+// ARGV: capacity, a number, then pairs of "1" or "0" (urgent) and body.
+//
+// Ids are Redis' milliseconds and a sequence that begins at 0 in a new stream, so one
+// would come twice if a stream is lost and begun anew within a millisecond, and a
+// late acknowledgement of the old message would remove the new one. An empty stream
+// therefore begins at the number, which is random; unless it is behind the stream's
+// last id already.
+var publish = redis.NewScript(`local free, empty = tonumber(ARGV[1]) - (#ARGV - 2) / 2, {}
+for _, key in ipairs(KEYS) do
+  local n = redis.call('XLEN', key)
+  free, empty[key] = free - n, n == 0
+end
+if free < 0 then return 0 end
+local t = redis.call('TIME')
+local first = t[1] .. string.format('%03d', math.floor(t[2] / 1000)) .. '-' .. ARGV[2]
+for i = 3, #ARGV, 2 do
   local key = KEYS[2]
   if ARGV[i] == '1' then key = KEYS[1] end
-  redis.call('XADD', key, '*', 'b', ARGV[i + 1])
+  if not empty[key] or type(redis.pcall('XADD', key, first, 'b', ARGV[i + 1])) == 'table' then
+    redis.call('XADD', key, '*', 'b', ARGV[i + 1])
+  end
+  empty[key] = false
 end
 return 1`)
 
@@ -58,8 +74,8 @@ func (q *Queue) Publish(ctx context.Context, items []queue.Item) error {
 	if len(items) > q.o.Capacity {
 		return queue.ErrFull
 	}
-	args := make([]any, 0, 1+2*len(items))
-	args = append(args, q.o.Capacity)
+	args := make([]any, 0, 2+2*len(items))
+	args = append(args, q.o.Capacity, rand.Int64())
 	for _, item := range items {
 		class := "0"
 		if item.Urgent {

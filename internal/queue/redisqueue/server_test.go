@@ -88,6 +88,29 @@ func await(t *testing.T, got <-chan int, want int) {
 	}
 }
 
+// TestIDsAreNotUsedAgainAfterAFlush flushes within the millisecond of an id: a late
+// acknowledgement must not hit another message.
+func TestIDsAreNotUsedAgainAfterAFlush(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	q := queuetest.Open(t, open(t, server.URL, "t:"), "q", queue.Options{})
+	seen := map[string]int{}
+	for round := range 500 {
+		if err := q.Publish(t.Context(), queuetest.Items(round, 2)); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range some(t, q) {
+			if was, ok := seen[m.ID]; ok {
+				t.Fatalf("%s was message %d and is message %d", m.ID, was, queuetest.Number(m))
+			}
+			seen[m.ID] = queuetest.Number(m)
+		}
+		if err := server.FlushAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestQueueGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
