@@ -31,6 +31,7 @@ type installation struct {
 	database string
 	env      []string
 	base     string
+	pprof    string // of the process that checks
 	key      string
 	pids     []int // Vedette's own processes
 	deps     []int // PostgreSQL and Redis
@@ -133,14 +134,18 @@ func (in *installation) servers() (string, error) {
 }
 
 func (in *installation) serve(bin, role string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeAddr()
 	if err != nil {
 		return err
 	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
 	cmd := exec.Command(bin, "serve", "--roles", role, "--listen", addr)
 	cmd.Env = in.env
+	if role == "all" || role == "worker" {
+		if in.pprof, err = freeAddr(); err != nil {
+			return err
+		}
+		cmd.Args = append(cmd.Args, "--pprof", in.pprof)
+	}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -155,6 +160,15 @@ func (in *installation) serve(bin, role string) error {
 		_ = cmd.Wait()
 	})
 	return nil
+}
+
+// freeAddr is a loopback address whose port was free a moment ago.
+func freeAddr() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
 }
 
 func (in *installation) await(ctx context.Context) error {

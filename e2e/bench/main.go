@@ -34,6 +34,8 @@ type options struct {
 	monitors int           // at the memory and deviation steps
 	top      int           // checks per second asked for in the throughput step
 	modes    string
+	steps    string
+	profiles string // folder for CPU profiles, or none
 }
 
 func run(ctx context.Context, args []string) error {
@@ -50,6 +52,8 @@ func run(ctx context.Context, args []string) error {
 	f.IntVar(&o.monitors, "monitors", 5000, "monitors at the memory and deviation steps")
 	f.IntVar(&o.top, "top", 8000, "checks per second asked for in the throughput step")
 	f.StringVar(&o.modes, "modes", "embedded,scaled", "which modes to measure")
+	f.StringVar(&o.steps, "steps", "steady,throughput,latency,https", "which steps to measure")
+	f.StringVar(&o.profiles, "profiles", "", "folder for a CPU profile of each step")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +23,7 @@ type bench struct {
 	self   string
 	plain  string // base URL of the target
 	secure string
+	count  int // profiles written
 }
 
 // measureAll runs every step and prints one table row each.
@@ -53,8 +56,12 @@ func measureAll(ctx context.Context, o options) error {
 	}
 	row("bare loop of fresh GETs, maximum", "%.0f/s, %.0f µs CPU each", bare.PerSecond, bare.MicroCPU)
 	for mode := range strings.SplitSeq(o.modes, ",") {
-		for _, step := range []func(context.Context, string) error{b.steady, b.throughput, b.latency, b.https} {
-			if err := step(ctx, mode); err != nil {
+		steps := map[string]func(context.Context, string) error{"steady": b.steady, "throughput": b.throughput, "latency": b.latency, "https": b.https}
+		for name := range strings.SplitSeq(o.steps, ",") {
+			if steps[name] == nil {
+				return fmt.Errorf("-steps: there is no step %q", name)
+			}
+			if err := steps[name](ctx, mode); err != nil {
 				return fmt.Errorf("%s: %w", mode, err)
 			}
 		}
@@ -130,7 +137,8 @@ func (b *bench) window(ctx context.Context, in *installation) (span, error) {
 		return span{}, err
 	}
 	from := time.Now()
-	pause(ctx, b.options.window)
+	b.profile(ctx, in)
+	pause(ctx, time.Until(from.Add(b.options.window)))
 	to := time.Now()
 	after, err := usageOf(pids...)
 	if err != nil {
@@ -147,6 +155,34 @@ func (b *bench) window(ctx context.Context, in *installation) (span, error) {
 	pause(ctx, 3*time.Second)
 	s.counts, err = in.count(from, to)
 	return s, err
+}
+
+// profile keeps a CPU profile of the window, of the process that checks, if asked to.
+func (b *bench) profile(ctx context.Context, in *installation) {
+	if b.profiles == "" {
+		return
+	}
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", in.pprof, int(b.options.window.Seconds()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "profile:", err)
+		return
+	}
+	defer resp.Body.Close()
+	b.count++
+	f, err := os.Create(filepath.Join(b.profiles, fmt.Sprintf("step%02d.pprof", b.count)))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "profile:", err)
+		return
+	}
+	_, err = io.Copy(f, resp.Body)
+	if err := errors.Join(err, f.Close()); err != nil {
+		fmt.Fprintln(os.Stderr, "profile:", err)
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

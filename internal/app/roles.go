@@ -46,6 +46,9 @@ func (p *process) run(ctx context.Context) error {
 		}
 		g.Go(func() error { return n.Run(ctx) })
 	}
+	if p.cfg.Pprof != "" {
+		g.Go(func() error { return profile(ctx, p.cfg.Pprof) })
+	}
 	if p.runDemo != nil {
 		g.Go(func() error { return p.runDemo(ctx) })
 	}

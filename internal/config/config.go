@@ -61,6 +61,7 @@ type Serve struct {
 	KeepHourly     time.Duration `help:"How long hourly figures are kept. Daily ones and incidents are kept for ever." default:"9528h" env:"VEDETTE_KEEP_HOURLY"`
 	AdminEmail     string        `help:"Makes the first administrator at start, when there is no user yet." env:"VEDETTE_ADMIN_EMAIL"`
 	AdminPassword  string        `help:"Password of that administrator; 12 characters at least. Better given in the environment." env:"VEDETTE_ADMIN_PASSWORD" placeholder:"PASSWORD"`
+	Pprof          string        `help:"Loopback address on which Go's profiler (net/http/pprof) answers, for finding where time goes. Off by default." env:"VEDETTE_PPROF" placeholder:"ADDR"`
 	Demo           bool          `help:"Add a flaky local target, a few monitors and a local mail sink, so that an outage, an incident and an alert are seen within a minute." env:"VEDETTE_DEMO"`
 }
 
@@ -143,6 +144,11 @@ func (s *Serve) Validate() error {
 	}
 	if (s.AdminEmail == "") != (s.AdminPassword == "") {
 		return usage("VEDETTE_ADMIN_EMAIL and VEDETTE_ADMIN_PASSWORD go together: set both or neither")
+	}
+	if s.Pprof != "" {
+		if addr, err := netip.ParseAddrPort(s.Pprof); err != nil || !addr.Addr().IsLoopback() {
+			return usage("--pprof %q: the profiler shows what is in memory, so it answers on this machine only: write it like 127.0.0.1:6060", s.Pprof)
+		}
 	}
 	if s.Demo && !s.Embedded() {
 		return usage("--demo runs by itself: leave out --queue and --database")

@@ -44,6 +44,7 @@ func TestNonsenseIsRefusedWithTheMend(t *testing.T) {
 		{"a proxy that is no network", []string{"serve", "--trusted-proxies", "10.0.0.1"}, "10.0.0.0/8"},
 		{"a public URL without scheme", []string{"serve", "--public-url", "vedette.example"}, "https://vedette.example.org"},
 		{"a demo on real servers", []string{"serve", "--demo", "--database", "postgres://h/x", "--queue", "redis://h/0"}, "--demo"},
+		{"a profiler for everybody", []string{"serve", "--pprof", "0.0.0.0:6060"}, "127.0.0.1:6060"},
 		{"an unknown flag", []string{"serve", "--lisen", ":1"}, "--listen"},
 	}
 	for _, c := range cases {
