@@ -90,7 +90,7 @@ func (s *Store) TestChannel(ctx context.Context, owner, id int64) (deliveryID, a
 		now := uptime.Now()
 		a := uptime.Alert{Kind: uptime.AlertTest, OwnerID: c.OwnerID, CreatedAt: now,
 			Body: uptime.AlertBody{Incident: uptime.AlertIncident{Message: "This is a test of the channel. Nothing is wrong.", FirstBadAt: now, ConfirmedAt: now}, Monitor: uptime.AlertMonitor{Name: "Test"}}}
-		if a.ID, err = insertAlert(ctx, tx, a); err != nil {
+		if err := s.insertAlerts(ctx, tx, []uptime.Alert{a}, func(_, id int64) { a.ID = id }); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE alerts SET routed_at = $2 WHERE id = $1`, a.ID, micro(now)); err != nil {

@@ -143,7 +143,7 @@ func (s *Store) Gaps(ctx context.Context, owner, id int64, from, to time.Time) (
 func (s *Store) RecordGap(ctx context.Context, g uptime.Gap) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	return s.fail("record gap", insertGap(ctx, s.write, g))
+	return s.fail("record gap", s.insertGaps(ctx, s.write, g))
 }
 
 // ObservedSlots: see schedule.Store.

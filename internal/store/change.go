@@ -4,172 +4,259 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 
 	"vedette/internal/uptime"
 )
 
-// apply writes one decision. It returns the ids of the alerts it wrote.
-func (s *Store) apply(ctx context.Context, tx *sql.Tx, f uptime.Facts, c uptime.Change) ([]int64, error) {
-	if err := s.saveState(ctx, tx, f, c); err != nil {
-		return nil, wrap("save state", err)
-	}
-	for _, key := range c.Superseded {
-		if err := s.supersede(ctx, tx, key); err != nil {
-			return nil, wrap("mark superseded", err)
-		}
-	}
-	if err := s.applyGap(ctx, tx, f, c); err != nil {
-		return nil, wrap("write gap", err)
-	}
-	alerts, err := s.applyIncident(ctx, tx, c)
-	for _, more := range c.More {
-		if err != nil {
-			break
-		}
-		if err = s.applyGap(ctx, tx, f, more); err != nil {
-			break
-		}
-		var ids []int64
-		ids, err = s.applyIncident(ctx, tx, more)
-		alerts = append(alerts, ids...)
-	}
-	return alerts, err
+// decided is a decision about one monitor, and the facts it was made of.
+type decided struct {
+	f *uptime.Facts
+	uptime.Change
 }
 
-const updateState = `UPDATE monitor_states SET verdict = $2, reason = $3, message = $4, since = $5, steady = $6, regions = $7 WHERE monitor_id = $1`
-
-func (s *Store) saveState(ctx context.Context, tx *sql.Tx, f uptime.Facts, c uptime.Change) error {
-	regions, err := json.Marshal(c.State.Regions)
-	if err != nil {
-		return err
+// apply writes decisions, the statements being about all monitors at once, and
+// returns the ids of the alerts by monitor, in order.
+func (s *Store) apply(ctx context.Context, tx *sql.Tx, ds []decided) (map[int64][]int64, error) {
+	w := changes{s: s, ctx: ctx, tx: tx, alerts: map[int64][]int64{}}
+	if err := w.states(ds); err != nil {
+		return nil, wrap("save states", err)
 	}
-	_, err = tx.ExecContext(ctx, updateState, f.Monitor.ID, int64(c.State.Verdict), string(c.State.Reason), c.State.Message,
-		micro(c.State.Since), bit(c.State.Steady()), string(regions))
-	if err != nil || (c.State.Verdict == f.State.Verdict && c.State.Reason == f.State.Reason) {
-		return err
+	if err := w.closeGaps(ds); err != nil {
+		return nil, wrap("close gaps", err)
 	}
-	return s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: f.Monitor.OwnerID, Type: "state.changed", MonitorID: f.Monitor.ID,
-		Verdict: c.State.Verdict.String(), Reason: string(c.State.Reason)})
+	// What one monitor went through in turn is written in turn.
+	ds = slices.Clone(ds)
+	for step := 0; len(ds) > 0; step++ {
+		cs := make([]*uptime.Change, len(ds))
+		for i := range ds {
+			if cs[i] = &ds[i].Change; step > 0 {
+				cs[i] = &ds[i].More[step-1]
+			}
+		}
+		if err := w.write(cs); err != nil {
+			return nil, err
+		}
+		ds = slices.DeleteFunc(ds, func(d decided) bool { return len(d.More) <= step })
+	}
+	return w.alerts, w.done()
 }
 
-func (s *Store) supersede(ctx context.Context, tx *sql.Tx, k uptime.ResultKey) error {
-	region, err := s.regionID(ctx, k.Region)
-	if err != nil {
-		return err
+// applyIncident writes the incident, its timeline and its alerts of one change that
+// came from elsewhere than from results.
+func (s *Store) applyIncident(ctx context.Context, tx *sql.Tx, c uptime.Change) ([]int64, error) {
+	w := changes{s: s, ctx: ctx, tx: tx, alerts: map[int64][]int64{}}
+	if err := w.write([]*uptime.Change{&c}); err != nil {
+		return nil, err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE check_results SET superseded = 1
- WHERE scheduled_at = $1 AND monitor_id = $2 AND region_id = $3 AND attempt = $4`, k.ScheduledAt.UnixMicro(), k.MonitorID, region, k.Attempt)
-	return err
+	for _, ids := range w.alerts {
+		return ids, w.done()
+	}
+	return nil, w.done()
 }
 
-func (s *Store) applyGap(ctx context.Context, tx *sql.Tx, f uptime.Facts, c uptime.Change) error {
-	if f.Gap != nil && !c.CloseGap.IsZero() {
-		_, err := tx.ExecContext(ctx, `UPDATE gaps SET ended_at = $2 WHERE id = $1 AND ended_at = 0`, f.Gap.ID, micro(c.CloseGap))
+// changes writes changes in one transaction.
+type changes struct {
+	s      *Store
+	ctx    context.Context
+	tx     *sql.Tx
+	alerts map[int64][]int64 // written, by monitor
+	events []uptime.LiveEvent
+}
+
+// done writes the live events, last: their lock is held until the commit.
+func (w *changes) done() error { return w.s.addEvent(w.ctx, w.tx, w.events...) }
+
+func (w *changes) exec(columns string, rows [][]any, statement string) error {
+	return w.s.execValues(w.ctx, w.tx, columns, rows, statement)
+}
+
+// states saves what is believed now, and marks the results that were not evaluated.
+func (w *changes) states(ds []decided) error {
+	var states, superseded [][]any
+	for _, d := range ds {
+		regions, err := json.Marshal(d.State.Regions)
 		if err != nil {
 			return err
 		}
+		states = append(states, []any{d.f.Monitor.ID, int64(d.State.Verdict), string(d.State.Reason), d.State.Message, micro(d.State.Since),
+			bit(d.State.Steady()), string(regions)})
+		if d.State.Verdict != d.f.State.Verdict || d.State.Reason != d.f.State.Reason {
+			w.events = append(w.events, uptime.LiveEvent{OwnerID: d.f.Monitor.OwnerID, Type: "state.changed", MonitorID: d.f.Monitor.ID,
+				Verdict: d.State.Verdict.String(), Reason: string(d.State.Reason)})
+		}
+		for _, k := range d.Superseded {
+			region, err := w.s.regionID(w.ctx, k.Region)
+			if err != nil {
+				return err
+			}
+			superseded = append(superseded, []any{k.ScheduledAt.UnixMicro(), k.MonitorID, region, int64(k.Attempt)})
+		}
 	}
-	if c.OpenGap == nil {
-		return nil
+	err := w.exec(`id, verdict, reason, message, since, steady, regions`, states, `UPDATE monitor_states SET
+ verdict = v.verdict, reason = v.reason, message = v.message, since = v.since, steady = v.steady, regions = v.regions
+ FROM v WHERE monitor_states.monitor_id = v.id`)
+	if err != nil {
+		return err
 	}
-	return insertGap(ctx, tx, *c.OpenGap)
+	return w.exec(`scheduled_at, monitor_id, region_id, attempt`, superseded, `UPDATE check_results SET superseded = 1 FROM v
+ WHERE check_results.scheduled_at = v.scheduled_at AND check_results.monitor_id = v.monitor_id
+ AND check_results.region_id = v.region_id AND check_results.attempt = v.attempt`)
 }
 
-func insertGap(ctx context.Context, db querier, g uptime.Gap) error {
-	_, err := db.ExecContext(ctx, `INSERT INTO gaps (monitor_id, region, started_at, ended_at, cause) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
-		g.MonitorID, g.Region, micro(g.From), micro(g.To), string(g.Cause))
+func (w *changes) closeGaps(ds []decided) error {
+	var rows [][]any
+	for _, d := range ds {
+		if d.f.Gap != nil && !d.CloseGap.IsZero() {
+			rows = append(rows, []any{d.f.Gap.ID, micro(d.CloseGap)})
+		}
+	}
+	return w.exec(`id, ended_at`, rows, `UPDATE gaps SET ended_at = v.ended_at FROM v WHERE gaps.id = v.id AND gaps.ended_at = 0`)
+}
+
+// write inserts gaps, updates and opens incidents, and adds timelines and alerts.
+func (w *changes) write(cs []*uptime.Change) error {
+	var gaps []uptime.Gap
+	for _, c := range cs {
+		if c.OpenGap != nil {
+			gaps = append(gaps, *c.OpenGap)
+		}
+	}
+	if err := w.s.insertGaps(w.ctx, w.tx, gaps...); err != nil {
+		return wrap("open gaps", err)
+	}
+	if err := w.updateIncidents(cs); err != nil {
+		return wrap("update incidents", err)
+	}
+	opened, err := w.openIncidents(cs)
+	if err != nil {
+		return wrap("open incidents", err)
+	}
+	var events []uptime.Event
+	var alerts []uptime.Alert
+	for _, c := range cs {
+		for _, e := range c.Events {
+			if e.IncidentID == 0 {
+				e.IncidentID = opened[c.Open]
+			}
+			events = append(events, e)
+		}
+		for _, a := range c.Alerts {
+			if a.IncidentID == 0 {
+				a.IncidentID = opened[c.Open]
+			}
+			alerts = append(alerts, a)
+		}
+	}
+	if err := w.s.insertIncidentEvents(w.ctx, w.tx, events...); err != nil {
+		return wrap("write timelines", err)
+	}
+	return wrap("write alerts", w.s.insertAlerts(w.ctx, w.tx, alerts, func(monitor, id int64) { w.alerts[monitor] = append(w.alerts[monitor], id) }))
+}
+
+// updateIncidents never writes opening evidence again, and what is resolved stays so.
+func (w *changes) updateIncidents(cs []*uptime.Change) error {
+	var rows [][]any
+	for _, c := range cs {
+		i := c.Update
+		if i == nil {
+			continue
+		}
+		recovery, err := evidenceText(i.Recovery)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{i.ID, string(i.Reason), i.Message, micro(i.ResolvedAt), i.Resolution, recovery})
+		if !i.Open() {
+			w.events = append(w.events, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.resolved", MonitorID: i.MonitorID, Incident: i.ID,
+				Reason: string(i.Reason)})
+		}
+	}
+	return w.exec(`id, reason, message, resolved_at, resolution, recovery`, rows, `UPDATE incidents SET
+ reason = v.reason, message = v.message, resolved_at = v.resolved_at, resolution = v.resolution, recovery = v.recovery
+ FROM v WHERE incidents.id = v.id AND incidents.resolved_at = 0`)
+}
+
+// openIncidents returns the ids of those that were opened.
+func (w *changes) openIncidents(cs []*uptime.Change) (map[*uptime.Incident]int64, error) {
+	var rows [][]any
+	byMonitor := map[int64]*uptime.Incident{}
+	for _, c := range cs {
+		i := c.Open
+		if i == nil {
+			continue
+		}
+		opening, err := evidenceText(i.Opening)
+		if err != nil {
+			return nil, err
+		}
+		recovery, err := evidenceText(i.Recovery)
+		if err != nil {
+			return nil, err
+		}
+		byMonitor[i.MonitorID] = i
+		rows = append(rows, []any{string(i.Kind), i.MonitorID, i.OwnerID, i.MonitorName, string(i.Reason), i.Message, micro(i.LastGoodAt),
+			micro(i.FirstBadAt), micro(i.ConfirmedAt), opening, micro(i.ResolvedAt), i.Resolution, recovery})
+	}
+	const columns = `kind, monitor_id, owner_id, monitor_name, reason, message, last_good_at, first_bad_at, confirmed_at, opening, resolved_at, resolution, recovery`
+	opened := make(map[*uptime.Incident]int64, len(rows))
+	err := w.s.queryValues(w.ctx, w.tx, columns, rows, `INSERT INTO incidents (`+columns+`) SELECT `+columns+` FROM v RETURNING id, monitor_id`, func(r row) error {
+		var id, monitor int64
+		err := r.Scan(&id, &monitor)
+		i := byMonitor[monitor]
+		opened[i] = id
+		w.events = append(w.events, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.opened", MonitorID: monitor, Incident: id,
+			Verdict: uptime.VerdictDown.String(), Reason: string(i.Reason)})
+		return err
+	})
+	return opened, err
+}
+
+func (s *Store) insertGaps(ctx context.Context, db querier, gaps ...uptime.Gap) error {
+	var rows [][]any
+	for _, g := range gaps {
+		rows = append(rows, []any{g.MonitorID, g.Region, micro(g.From), micro(g.To), string(g.Cause)})
+	}
+	const columns = `monitor_id, region, started_at, ended_at, cause`
+	return s.execValues(ctx, db, columns, rows, `INSERT INTO gaps (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`)
+}
+
+func (s *Store) insertIncidentEvents(ctx context.Context, db querier, events ...uptime.Event) error {
+	var rows [][]any
+	for n, e := range events {
+		rows = append(rows, []any{int64(n), e.IncidentID, micro(e.At), e.Kind, e.UserID, e.Text})
+	}
+	return s.execValues(ctx, db, `n, incident_id, at, kind, user_id, text`, rows,
+		`INSERT INTO incident_events (incident_id, at, kind, user_id, text) SELECT incident_id, at, kind, user_id, text FROM v ORDER BY n`)
+}
+
+// insertAlerts calls fn with the monitor and the id of each, in the order of ids,
+// which is theirs.
+func (s *Store) insertAlerts(ctx context.Context, db querier, alerts []uptime.Alert, fn func(monitor, id int64)) error {
+	var rows [][]any
+	for n, a := range alerts {
+		if a.Body.Incident.ID == 0 {
+			a.Body.Incident.ID = a.IncidentID
+		}
+		body, err := json.Marshal(a.Body)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{int64(n), string(a.Kind), a.IncidentID, a.MonitorID, a.OwnerID, micro(a.CreatedAt), string(body)})
+	}
+	type written struct{ monitor, id int64 }
+	var ws []written
+	err := s.queryValues(ctx, db, `n, kind, incident_id, monitor_id, owner_id, created_at, body`, rows,
+		`INSERT INTO alerts (kind, incident_id, monitor_id, owner_id, created_at, body)
+ SELECT kind, incident_id, monitor_id, owner_id, created_at, body FROM v ORDER BY n RETURNING monitor_id, id`, func(r row) error {
+			var w written
+			err := r.Scan(&w.monitor, &w.id)
+			ws = append(ws, w)
+			return err
+		})
+	slices.SortFunc(ws, func(a, b written) int { return int(a.id - b.id) })
+	for _, w := range ws {
+		fn(w.monitor, w.id)
+	}
 	return err
-}
-
-// applyIncident writes the incident, its timeline and its alerts.
-func (s *Store) applyIncident(ctx context.Context, tx *sql.Tx, c uptime.Change) ([]int64, error) {
-	var opened int64
-	if c.Open != nil {
-		id, err := s.insertIncident(ctx, tx, c.Open)
-		if err != nil {
-			return nil, wrap("open incident", err)
-		}
-		opened = id
-	}
-	if c.Update != nil {
-		if err := s.updateIncident(ctx, tx, c.Update); err != nil {
-			return nil, wrap("update incident", err)
-		}
-	}
-	for _, e := range c.Events {
-		if e.IncidentID == 0 {
-			e.IncidentID = opened
-		}
-		if _, err := insertIncidentEvent(ctx, tx, e); err != nil {
-			return nil, wrap("write timeline", err)
-		}
-	}
-	var ids []int64
-	for _, a := range c.Alerts {
-		if a.IncidentID == 0 {
-			a.IncidentID = opened
-		}
-		id, err := insertAlert(ctx, tx, a)
-		if err != nil {
-			return nil, wrap("write alert", err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
-
-const insertIncidentRow = `INSERT INTO incidents (kind, monitor_id, owner_id, monitor_name, reason, message, last_good_at, first_bad_at,
- confirmed_at, opening, resolved_at, resolution, recovery) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`
-
-func (s *Store) insertIncident(ctx context.Context, tx *sql.Tx, i *uptime.Incident) (id int64, err error) {
-	opening, err := evidenceText(i.Opening)
-	if err != nil {
-		return 0, err
-	}
-	recovery, err := evidenceText(i.Recovery)
-	if err != nil {
-		return 0, err
-	}
-	err = tx.QueryRowContext(ctx, insertIncidentRow, string(i.Kind), i.MonitorID, i.OwnerID, i.MonitorName, string(i.Reason), i.Message,
-		micro(i.LastGoodAt), micro(i.FirstBadAt), micro(i.ConfirmedAt), opening,
-		micro(i.ResolvedAt), i.Resolution, recovery).Scan(&id)
-	if err != nil {
-		return 0, err
-	}
-	return id, s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.opened", MonitorID: i.MonitorID, Incident: id,
-		Verdict: uptime.VerdictDown.String(), Reason: string(i.Reason)})
-}
-
-func (s *Store) updateIncident(ctx context.Context, tx *sql.Tx, i *uptime.Incident) error {
-	recovery, err := evidenceText(i.Recovery)
-	if err != nil {
-		return err
-	}
-	// Opening evidence is never written again, and what is resolved stays so.
-	_, err = tx.ExecContext(ctx, `UPDATE incidents SET reason = $2, message = $3, resolved_at = $4, resolution = $5, recovery = $6
- WHERE id = $1 AND resolved_at = 0`, i.ID, string(i.Reason), i.Message, micro(i.ResolvedAt), i.Resolution, recovery)
-	if err != nil || i.Open() {
-		return err
-	}
-	return s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.resolved", MonitorID: i.MonitorID, Incident: i.ID,
-		Reason: string(i.Reason)})
-}
-
-func insertIncidentEvent(ctx context.Context, db querier, e uptime.Event) (id int64, err error) {
-	err = db.QueryRowContext(ctx, `INSERT INTO incident_events (incident_id, at, kind, user_id, text) VALUES ($1, $2, $3, $4, $5) RETURNING id`,
-		e.IncidentID, micro(e.At), e.Kind, e.UserID, e.Text).Scan(&id)
-	return id, err
-}
-
-func insertAlert(ctx context.Context, db querier, a uptime.Alert) (id int64, err error) {
-	if a.Body.Incident.ID == 0 {
-		a.Body.Incident.ID = a.IncidentID
-	}
-	body, err := json.Marshal(a.Body)
-	if err != nil {
-		return 0, err
-	}
-	err = db.QueryRowContext(ctx, `INSERT INTO alerts (kind, incident_id, monitor_id, owner_id, created_at, body) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
-		string(a.Kind), a.IncidentID, a.MonitorID, a.OwnerID, micro(a.CreatedAt), string(body)).Scan(&id)
-	return id, err
 }

@@ -159,7 +159,7 @@ func (s *Store) afterDelivery(ctx context.Context, tx *sql.Tx, c uptime.Claim, r
 		if r.Cause != "" {
 			text += " (" + r.Cause + ")"
 		}
-		if _, err := insertIncidentEvent(ctx, tx, uptime.Event{IncidentID: d.IncidentID, At: now, Kind: "delivery", Text: text}); err != nil {
+		if err := s.insertIncidentEvents(ctx, tx, uptime.Event{IncidentID: d.IncidentID, At: now, Kind: "delivery", Text: text}); err != nil {
 			return err
 		}
 		if r.Status == uptime.DeliveryDelivered {

@@ -18,8 +18,13 @@ type dialect interface {
 	retryable(err error) bool
 	// in is a condition that column is one of ids, and its argument(s), numbered from n.
 	in(column string, n int, ids []int64) (string, []any)
-	// insertResults is the batch insert of check_results.
-	insertResults(rows []resultRow) (string, []any)
+	// values is a WITH clause that makes rows the table v (columns). See Store.execValues.
+	values(columns string, rows [][]any) (string, []any)
+	// insertResults is the batch insert of check_results. It may take fewer rows than it
+	// is given; taken says how many.
+	insertResults(rows []resultRow) (q string, args []any, taken int)
+	// inserts are the texts that insertResults returns, which are prepared once.
+	inserts() []string
 	// forUpdate locks the rows of a select, in the order it names them.
 	forUpdate() string
 	// like compares without regard to case.

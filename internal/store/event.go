@@ -7,16 +7,23 @@ import (
 	"vedette/internal/uptime"
 )
 
-// addEvent writes a live event in the transaction that makes it true. In PostgreSQL
+// addEvent writes live events in the transaction that makes them true. In PostgreSQL
 // a lock until the commit keeps ids in the order of commits, so that a stream which
-// has seen one id misses none before it.
-func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, e uptime.LiveEvent) error {
+// has seen one id misses none before it; so this comes last in a transaction.
+func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, events ...uptime.LiveEvent) error {
+	if len(events) == 0 {
+		return nil
+	}
 	if err := s.d.serialise(ctx, tx, lockEvents); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO events (at, owner_id, type, monitor_id, incident_id, delivery_id, verdict, reason)
- VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, micro(uptime.Now()), e.OwnerID, e.Type, e.MonitorID, e.Incident, e.Delivery, e.Verdict, e.Reason)
-	return wrap("write event", err)
+	var rows [][]any
+	now := micro(uptime.Now())
+	for n, e := range events {
+		rows = append(rows, []any{int64(n), now, e.OwnerID, e.Type, e.MonitorID, e.Incident, e.Delivery, e.Verdict, e.Reason})
+	}
+	const columns = `at, owner_id, type, monitor_id, incident_id, delivery_id, verdict, reason`
+	return wrap("write events", s.execValues(ctx, tx, `n, `+columns, rows, `INSERT INTO events (`+columns+`) SELECT `+columns+` FROM v ORDER BY n`))
 }
 
 // EventsAfter: see service.Events.

@@ -97,7 +97,7 @@ func (s *Store) Acknowledge(ctx context.Context, owner, id, userID int64, at tim
 		if _, err := tx.ExecContext(ctx, `UPDATE incidents SET acknowledged_at = $2, acknowledged_by = $3 WHERE id = $1`, id, micro(at), userID); err != nil {
 			return err
 		}
-		if _, err := insertIncidentEvent(ctx, tx, uptime.Event{IncidentID: id, At: at, Kind: "acknowledged", UserID: userID}); err != nil {
+		if err := s.insertIncidentEvents(ctx, tx, uptime.Event{IncidentID: id, At: at, Kind: "acknowledged", UserID: userID}); err != nil {
 			return err
 		}
 		return s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.acknowledged", MonitorID: i.MonitorID, Incident: id})
@@ -113,7 +113,8 @@ func (s *Store) Comment(ctx context.Context, owner, id, userID int64, text strin
 			return err
 		}
 		e = uptime.Event{IncidentID: id, At: at, Kind: "comment", UserID: userID, Text: text}
-		if e.ID, err = insertIncidentEvent(ctx, tx, e); err != nil {
+		const insert = `INSERT INTO incident_events (incident_id, at, kind, user_id, text) VALUES ($1, $2, $3, $4, $5) RETURNING id`
+		if err := tx.QueryRowContext(ctx, insert, e.IncidentID, micro(e.At), e.Kind, e.UserID, e.Text).Scan(&e.ID); err != nil {
 			return err
 		}
 		return s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.commented", MonitorID: i.MonitorID, Incident: id})

@@ -33,33 +33,11 @@ func scanIncident(r row) (i uptime.Incident, err error) {
 	return i, err
 }
 
-// openIncident is the monitor's open incident, or nil.
-func (s *Store) openIncident(ctx context.Context, tx *sql.Tx, monitorID int64) (*uptime.Incident, error) {
-	i, err := scanIncident(tx.QueryRowContext(ctx, `SELECT `+incidentColumns+` FROM incidents i
- WHERE i.monitor_id = $1 AND i.kind = 'target' AND i.resolved_at = 0`, monitorID))
-	if err == sql.ErrNoRows {
-		return nil, nil
-	}
-	return &i, wrap("read open incident", err)
-}
-
-// openGap is the monitor's open gap, or nil.
-func (s *Store) openGap(ctx context.Context, tx *sql.Tx, monitorID int64) (*uptime.Gap, error) {
-	g := uptime.Gap{MonitorID: monitorID}
-	var from int64
-	err := tx.QueryRowContext(ctx, `SELECT id, region, started_at, cause FROM gaps WHERE monitor_id = $1 AND ended_at = 0 ORDER BY id LIMIT 1`, monitorID).
-		Scan(&g.ID, &g.Region, &from, &g.Cause)
-	if err == sql.ErrNoRows {
-		return nil, nil
-	}
-	g.From = instant(from)
-	return &g, wrap("read open gap", err)
-}
-
 // closeIncident resolves the monitor's open incident, if there is one, because of
 // something a person did, and writes the alert about it.
 func (s *Store) closeIncident(ctx context.Context, tx *sql.Tx, m uptime.Monitor, resolution string, now time.Time) ([]int64, error) {
-	i, err := s.openIncident(ctx, tx, m.ID)
+	var i *uptime.Incident
+	err := s.openIncidents(ctx, tx, []int64{m.ID}, func(open uptime.Incident) { i = &open })
 	if err != nil || i == nil {
 		return nil, err
 	}

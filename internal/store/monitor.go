@@ -40,11 +40,6 @@ func scanMonitor(r row, more ...any) (m uptime.Monitor, err error) {
 	return m, nil
 }
 
-func (s *Store) monitorOn(ctx context.Context, tx *sql.Tx, id int64) (uptime.Monitor, error) {
-	m, err := scanMonitor(tx.QueryRowContext(ctx, `SELECT `+monitorColumns+` FROM monitors m WHERE m.id = $1`, id))
-	return m, wrap("read monitor", err)
-}
-
 // Monitors: see worker.Store. One whose row cannot be read, or opened with our key,
 // is parked and left out: it must not keep the others from being checked.
 func (s *Store) Monitors(ctx context.Context, ids []int64) ([]uptime.Monitor, error) {
@@ -108,11 +103,11 @@ func (s *Store) CreateMonitor(ctx context.Context, m uptime.Monitor) (uptime.Mon
 		if err := s.sealMonitor(ctx, tx, m); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, insertState, m.ID); err != nil {
+		if _, err := tx.ExecContext(ctx, insertState+`id = $1`, m.ID); err != nil {
 			return err
 		}
 		if !m.Enabled {
-			if err := insertGap(ctx, tx, uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Paused}); err != nil {
+			if err := s.insertGaps(ctx, tx, uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Paused}); err != nil {
 				return err
 			}
 		}
@@ -200,13 +195,11 @@ func (s *Store) switchMonitor(ctx context.Context, tx *sql.Tx, old, m uptime.Mon
 	}
 	reset := uptime.Change{State: uptime.State{MonitorID: m.ID, Since: now}}
 	if m.Enabled {
-		return nil, s.saveState(ctx, tx, uptime.Facts{Monitor: m, State: uptime.State{Reason: uptime.Paused}}, reset)
-	}
-	reset.State.Reason = uptime.Paused
-	if err := s.saveState(ctx, tx, uptime.Facts{Monitor: m}, reset); err != nil {
+		_, err := s.apply(ctx, tx, []decided{{&uptime.Facts{Monitor: m, State: uptime.State{Reason: uptime.Paused}}, reset}})
 		return nil, err
 	}
-	if err := insertGap(ctx, tx, uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Paused}); err != nil {
+	reset.State.Reason, reset.OpenGap = uptime.Paused, &uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Paused}
+	if _, err := s.apply(ctx, tx, []decided{{&uptime.Facts{Monitor: m}, reset}}); err != nil {
 		return nil, err
 	}
 	return s.closeIncident(ctx, tx, m, "monitor_paused", now)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -83,7 +84,39 @@ const pgInsertResults = insertResultInto + `SELECT * FROM unnest($1::bigint[], $
  $6::smallint[], $7::text[], $8::int[], $9::smallint[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::int[], $16::int[], $17::int[])
  ON CONFLICT DO NOTHING`
 
-func (postgresDialect) insertResults(rows []resultRow) (string, []any) {
+func (postgresDialect) values(columns string, rows [][]any) (string, []any) {
+	var b strings.Builder
+	b.WriteString("WITH v (" + columns + ") AS (SELECT * FROM unnest(")
+	args := make([]any, len(rows[0]))
+	for c, first := range rows[0] {
+		if c > 0 {
+			b.WriteString(", ")
+		}
+		if _, text := first.(string); text {
+			args[c] = column[string](rows, c)
+			fmt.Fprintf(&b, "$%d::text[]", c+1)
+			continue
+		}
+		args[c] = column[int64](rows, c)
+		fmt.Fprintf(&b, "$%d::bigint[]", c+1)
+	}
+	b.WriteString(")) ")
+	return b.String(), args
+}
+
+// column is the values of column c.
+func column[T any](rows [][]any, c int) []T {
+	out := make([]T, len(rows))
+	for i := range rows {
+		out[i] = rows[i][c].(T)
+	}
+	return out
+}
+
+// inserts is empty: the driver prepares what it is given, and keeps it.
+func (postgresDialect) inserts() []string { return nil }
+
+func (postgresDialect) insertResults(rows []resultRow) (string, []any, int) {
 	n := len(rows)
 	columns := make([][]int64, resultWidth)
 	for c := range columns {
@@ -102,7 +135,7 @@ func (postgresDialect) insertResults(rows []resultRow) (string, []any) {
 		args[c] = columns[c]
 	}
 	args[resultReason] = reasons
-	return pgInsertResults, args
+	return pgInsertResults, args, n
 }
 
 func (postgresDialect) forUpdate() string { return " FOR UPDATE" }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"time"
 
 	"vedette/internal/uptime"
 )
@@ -14,9 +13,12 @@ import (
 // RecordResults: see incident.Store.
 //
 // A batch of plainly up results of steady monitors is two statements: the insert,
-// and one question which of its monitors are not steady. Everything else is done
-// monitor by monitor, in the order of their ids, with the state's row locked.
+// and one question which of its monitors are not steady. The others are decided
+// together, their states' rows locked in the order of ids.
 func (s *Store) RecordResults(ctx context.Context, batch []uptime.CheckResult, decide func(uptime.Facts) uptime.Change) ([]uptime.Recorded, error) {
+	if err := s.prepare(ctx); err != nil {
+		return nil, s.fail("prepare inserts", err)
+	}
 	rows := make([]resultRow, len(batch))
 	for i := range batch {
 		region, err := s.regionID(ctx, batch[i].Region)
@@ -89,36 +91,32 @@ func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, reco
 	if err := s.insertRows(ctx, tx, live); err != nil {
 		return err
 	}
-	for _, id := range undecided(live, steady) {
-		done, err := s.decideOne(ctx, tx, id, live, decide)
-		if err != nil {
-			return err
-		}
-		for i, w := range rows {
-			if w.r.MonitorID == id {
-				recorded[i] = done
-				done.AlertIDs = nil // told once
-			}
+	done, err := s.decide(ctx, tx, undecided(live, steady), live, decide)
+	for i, w := range rows {
+		if d, ok := done[w.r.MonitorID]; ok {
+			recorded[i] = d
+			d.AlertIDs = nil // told once
+			done[w.r.MonitorID] = d
 		}
 	}
-	return nil
+	return err
 }
 
 // insertRows stores results and their evidence; those that exist stay as they are.
 func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
 	fresh := slices.DeleteFunc(slices.Clone(rows), func(w resultRow) bool { return w.repeat })
-	for chunk := range slices.Chunk(fresh, 500) {
-		q, args := s.d.insertResults(chunk)
-		n, err := affected(tx.ExecContext(ctx, q, args...))
+	for rest := fresh; len(rest) > 0; {
+		q, args, n := s.d.insertResults(rest)
+		stored, err := affected(s.insertStmt(ctx, tx, q, args))
 		if err != nil {
 			return wrap("insert results", err)
 		}
-		if n < int64(len(chunk)) {
+		if stored < int64(n) {
 			return errRepeats
 		}
+		rest = rest[n:]
 	}
-	const insert = `INSERT INTO check_evidence (scheduled_at, monitor_id, region_id, attempt, message, evidence)
- VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`
+	var evidence [][]any
 	for _, w := range fresh {
 		if w.r.Message == "" && w.r.Evidence == nil {
 			continue
@@ -127,10 +125,38 @@ func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) er
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, insert, w.r.ScheduledAt.UnixMicro(), w.r.MonitorID, w.region, w.r.Attempt, w.r.Message, text); err != nil {
-			return wrap("insert evidence", err)
-		}
+		evidence = append(evidence, []any{w.r.ScheduledAt.UnixMicro(), w.r.MonitorID, w.region, int64(w.r.Attempt), w.r.Message, text})
 	}
+	const columns = `scheduled_at, monitor_id, region_id, attempt, message, evidence`
+	return wrap("insert evidence", s.execValues(ctx, tx, columns, evidence,
+		`INSERT INTO check_evidence (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`))
+}
+
+// insertStmt runs one of the dialect's inserts, prepared where that is worth while.
+func (s *Store) insertStmt(ctx context.Context, tx *sql.Tx, q string, args []any) (sql.Result, error) {
+	if stmt := s.inserts[q]; stmt != nil {
+		return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
+	}
+	return tx.ExecContext(ctx, q, args...)
+}
+
+// prepare compiles the dialect's inserts, which takes the connection that a
+// transaction would hold, and a schema that migrations have made.
+func (s *Store) prepare(ctx context.Context) error {
+	s.insertsMu.Lock()
+	defer s.insertsMu.Unlock()
+	if s.inserts != nil {
+		return nil
+	}
+	ready := map[string]*sql.Stmt{}
+	for _, q := range s.d.inserts() {
+		stmt, err := s.write.PrepareContext(ctx, q)
+		if err != nil {
+			return err
+		}
+		ready[q] = stmt
+	}
+	s.inserts = ready
 	return nil
 }
 
@@ -179,156 +205,27 @@ func undecided(rows []resultRow, steady map[int64]bool) []int64 {
 	return slices.Compact(ids)
 }
 
-// decideOne locks one monitor's state, gathers the facts, and writes the decision.
-func (s *Store) decideOne(ctx context.Context, tx *sql.Tx, id int64, rows []resultRow, decide func(uptime.Facts) uptime.Change) (uptime.Recorded, error) {
-	f, ok, err := s.facts(ctx, tx, id, rows)
-	if err != nil || !ok {
-		return uptime.Recorded{Quiet: true}, err
+// decide locks the states of monitors, gathers the facts, and writes the decisions.
+func (s *Store) decide(ctx context.Context, tx *sql.Tx, ids []int64, rows []resultRow, decide func(uptime.Facts) uptime.Change) (map[int64]uptime.Recorded, error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	c := decide(f)
-	alerts, err := s.apply(ctx, tx, f, c)
-	return uptime.Recorded{State: c.State, AlertIDs: alerts}, err
-}
-
-const insertState = `INSERT INTO monitor_states (monitor_id, verdict, reason, message, since, steady, regions)
- SELECT id, 0, '', '', 0, 0, '[]' FROM monitors WHERE id = $1 ON CONFLICT DO NOTHING`
-
-const selectState = `SELECT verdict, reason, message, since, regions FROM monitor_states WHERE monitor_id = $1`
-
-// facts locks the state and reads what a decision needs; false when the monitor
-// does not exist any more.
-func (s *Store) facts(ctx context.Context, tx *sql.Tx, id int64, rows []resultRow) (f uptime.Facts, ok bool, err error) {
-	if _, err := tx.ExecContext(ctx, insertState, id); err != nil {
-		return f, false, wrap("insert state", err)
-	}
-	var since int64
-	var regions string
-	f.State.MonitorID = id
-	err = tx.QueryRowContext(ctx, selectState+s.d.forUpdate(), id).Scan(&f.State.Verdict, &f.State.Reason, &f.State.Message, &since, &regions)
-	if err == sql.ErrNoRows {
-		return f, false, nil
-	}
+	fs, err := s.facts(ctx, tx, ids, rows)
 	if err != nil {
-		return f, false, wrap("lock state", err)
+		return nil, err
 	}
-	f.State.Since = instant(since)
-	if err := json.Unmarshal([]byte(regions), &f.State.Regions); err != nil {
-		return f, false, wrap("read state", err)
+	ds := make([]decided, len(fs))
+	for i := range fs {
+		ds[i] = decided{f: &fs[i], Change: decide(fs[i])}
 	}
-	if f.Monitor, err = s.monitorOn(ctx, tx, id); err != nil {
-		return f, false, err
-	}
-	if f.Open, err = s.openIncident(ctx, tx, id); err != nil {
-		return f, false, err
-	}
-	if f.Gap, err = s.openGap(ctx, tx, id); err != nil {
-		return f, false, err
-	}
-	return f, true, s.addResults(ctx, tx, &f, rows)
-}
-
-// addResults fills Results, LastGood and Latest. What was stored by another
-// transaction since the region's cursor is read too, so that a result which two
-// recorders both thought quiet is folded by the next that looks.
-func (s *Store) addResults(ctx context.Context, tx *sql.Tx, f *uptime.Facts, rows []resultRow) error {
-	m := schedule{monitorID: f.Monitor.ID, regions: f.Monitor.Regions, interval: f.Monitor.Interval, since: f.Monitor.ScheduledSince, recent: true}
-	var first, last time.Time
-	fresh := map[uptime.ResultKey]bool{}
-	for _, w := range rows {
-		if w.r.MonitorID != m.monitorID {
-			continue
-		}
-		if first.IsZero() || w.r.ScheduledAt.Before(first) {
-			first = w.r.ScheduledAt
-		}
-		if w.r.ScheduledAt.After(last) {
-			last = w.r.ScheduledAt
-		}
-		if !w.repeat {
-			fresh[w.r.ResultKey] = true
-			f.Results = append(f.Results, *w.r)
-		}
-	}
-	stored, err := s.resultsOf(ctx, tx, m, first.Add(-lookBack(f, first)), lookAhead(f, last))
+	alerts, err := s.apply(ctx, tx, ds)
 	if err != nil {
-		return wrap("read results", err)
+		return nil, err
 	}
-	f.Latest = map[string]time.Time{}
-	for i := range stored {
-		r := &stored[i]
-		if fresh[r.ResultKey] {
-			continue
-		}
-		if r.Verdict == uptime.VerdictUp && r.ScheduledAt.After(f.Latest[r.Region]) {
-			f.Latest[r.Region] = r.ScheduledAt
-		}
-		if r.ScheduledAt.Before(first) && r.Verdict.Good() && r.StartedAt.After(f.LastGood) {
-			f.LastGood = r.StartedAt
-		}
-		if !unfolded(f, r) {
-			continue
-		}
-		if r.Verdict == uptime.VerdictDown {
-			if err := s.loadEvidence(ctx, tx, r); err != nil {
-				return wrap("read evidence", err)
-			}
-		}
-		f.Results = append(f.Results, *r)
+	out := make(map[int64]uptime.Recorded, len(ds))
+	for i := range ds {
+		id := ds[i].f.Monitor.ID
+		out[id] = uptime.Recorded{State: ds[i].State, AlertIDs: alerts[id]}
 	}
-	sortResults(f.Results)
-	return nil
-}
-
-// How many slots a decision reads at most, since it happens inside the transaction
-// that every other result waits for: around the new results, and after one that is
-// late, where a single newer result tells that it is.
-const (
-	lookSlots = 16
-	lookLate  = 512
-)
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// lookBack is how far before the first new result there may be results that were
-// not folded, or the last good one: to the oldest cursor of an unsteady state, and
-// three intervals at least.
-func lookBack(f *uptime.Facts, first time.Time) time.Duration {
-	back := 3*f.Monitor.Interval + f.Monitor.Timeout
-	if f.State.Steady() {
-		return back
-	}
-	for _, r := range f.State.Regions {
-		if !r.Cursor.IsZero() {
-			back = max(back, min(first.Sub(r.Cursor), lookSlots*f.Monitor.Interval))
-		}
-	}
-	return back
-}
-
-// lookAhead is until when there may be results newer than the last of the batch: to
-// this moment, or a little beyond where the clock of the last one is ahead of ours.
-func lookAhead(f *uptime.Facts, last time.Time) time.Time {
-	if now := uptime.Now(); now.After(last) {
-		return earlier(now, last.Add(lookLate*f.Monitor.Interval))
-	}
-	return last.Add(lookSlots * f.Monitor.Interval)
-}
-
-// unfolded reports whether r was stored after its region's cursor, in a state that
-// is not steady: then it may have been recorded beside us.
-func unfolded(f *uptime.Facts, r *uptime.CheckResult) bool {
-	if f.State.Steady() || r.Superseded {
-		return false
-	}
-	for _, g := range f.State.Regions {
-		if g.Region == r.Region {
-			return r.ScheduledAt.After(g.Cursor) || (r.ScheduledAt.Equal(g.Cursor) && r.Attempt > g.Attempt)
-		}
-	}
-	return false
+	return out, nil
 }

@@ -95,50 +95,70 @@ type schedule struct {
 	regions   []string
 	interval  time.Duration
 	since     time.Time // slots before it followed another schedule
-	recent    bool      // leave out slots before since, which SQLite must scan for
 }
 
-// resultsOf returns a monitor's results scheduled in [from, to], in ResultKey
-// order. PostgreSQL has an index that begins with the monitor. SQLite has none
-// (docs/decisions/0001): the slots are computed and looked up, the results outside
-// a slot have an index of their own, and what is older than the present schedule
-// is scanned.
-func (s *Store) resultsOf(ctx context.Context, db querier, m schedule, from, to time.Time) ([]uptime.CheckResult, error) {
-	var out []uptime.CheckResult
-	add := func(r row) error {
-		c, err := s.scanResult(r)
-		if err == nil {
-			out = append(out, c)
-		}
-		return err
-	}
-	const ranged = `SELECT ` + resultColumns + ` FROM check_results WHERE scheduled_at >= $1 AND scheduled_at <= $2 AND monitor_id = $3`
-	if s.d.postgres() {
-		err := queryOn(ctx, db, ranged, []any{from.UnixMicro(), to.UnixMicro(), m.monitorID}, add)
-		sortResults(out)
-		return out, err
-	}
-	if from.Before(m.since) && !m.recent {
-		end := m.since.Add(-time.Microsecond)
-		if to.Before(end) {
-			end = to
-		}
-		if err := queryOn(ctx, db, ranged, []any{from.UnixMicro(), end.UnixMicro(), m.monitorID}, add); err != nil {
+// window is a span of one monitor's results, [from, to] by their schedule.
+type window struct {
+	schedule
+	from, to time.Time
+}
+
+const rangedResults = `SELECT ` + resultColumns + ` FROM check_results WHERE scheduled_at >= $1 AND scheduled_at <= $2 AND monitor_id = $3`
+
+// resultsOf returns a monitor's results scheduled in [from, to], in ResultKey order.
+// What is older than its present schedule is scanned in SQLite.
+func (s *Store) resultsOf(ctx context.Context, db querier, m schedule, from, to time.Time) (out []uptime.CheckResult, err error) {
+	if !s.d.postgres() && from.Before(m.since) {
+		end := earlier(m.since.Add(-time.Microsecond), to)
+		if err := queryOn(ctx, db, rangedResults, []any{from.UnixMicro(), end.UnixMicro(), m.monitorID}, s.addResult(&out)); err != nil {
 			return nil, err
 		}
 		from = m.since
 	}
-	for slots := range slices.Chunk(slotsOf(m, from, to), 500) {
-		in, args := s.d.in("scheduled_at", 2, slots)
-		q := `SELECT ` + resultColumns + ` FROM check_results WHERE ` + in + ` AND monitor_id = $1 AND kind = 0`
-		if err := queryOn(ctx, db, q, append([]any{m.monitorID}, args...), add); err != nil {
-			return nil, err
+	more, err := s.resultsIn(ctx, db, []window{{m, from, to}})
+	out = append(out, more...)
+	sortResults(out)
+	return out, err
+}
+
+// addResult is a scan function that appends to out.
+func (s *Store) addResult(out *[]uptime.CheckResult) func(row) error {
+	return func(r row) error {
+		c, err := s.scanResult(r)
+		if err == nil {
+			*out = append(*out, c)
+		}
+		return err
+	}
+}
+
+// resultsIn returns the results in windows, in no order, all windows at once.
+// PostgreSQL has an index that begins with the monitor. SQLite has none
+// (docs/decisions/0001): the slots are computed and looked up, the results outside
+// a slot have an index of their own, and slots of former schedules are not found.
+func (s *Store) resultsIn(ctx context.Context, db querier, windows []window) (out []uptime.CheckResult, err error) {
+	spans, slots := make([][]any, 0, len(windows)), make([][]any, 0, 4*len(windows))
+	for _, w := range windows {
+		spans = append(spans, []any{w.monitorID, w.from.UnixMicro(), w.to.UnixMicro()})
+		if !s.d.postgres() {
+			for _, at := range slotsOf(w.schedule, w.from, w.to) {
+				slots = append(slots, []any{w.monitorID, at})
+			}
 		}
 	}
-	const outside = `SELECT ` + resultColumns + ` FROM check_results INDEXED BY check_results_outside
- WHERE monitor_id = $1 AND scheduled_at >= $2 AND scheduled_at <= $3 AND kind <> 0`
-	err := queryOn(ctx, db, outside, []any{m.monitorID, from.UnixMicro(), to.UnixMicro()}, add)
-	sortResults(out)
+	const names, within = `monitor, first, last`, ` AND c.scheduled_at >= v.first AND c.scheduled_at <= v.last`
+	if s.d.postgres() {
+		err := s.queryValues(ctx, db, names, spans, `SELECT `+resultColumns+` FROM v JOIN check_results c ON c.monitor_id = v.monitor`+within, s.addResult(&out))
+		return out, err
+	}
+	// CROSS JOIN keeps SQLite from beginning with the larger table.
+	err = s.queryValues(ctx, db, `monitor, at`, slots,
+		`SELECT `+resultColumns+` FROM v CROSS JOIN check_results c ON c.scheduled_at = v.at AND c.monitor_id = v.monitor AND c.kind = 0`, s.addResult(&out))
+	if err != nil {
+		return nil, err
+	}
+	err = s.queryValues(ctx, db, names, spans,
+		`SELECT `+resultColumns+` FROM v CROSS JOIN check_results c INDEXED BY check_results_outside ON c.monitor_id = v.monitor AND c.kind <> 0`+within, s.addResult(&out))
 	return out, err
 }
 

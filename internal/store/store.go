@@ -51,6 +51,9 @@ type Store struct {
 	opts   Options
 	close  func()
 
+	insertsMu sync.Mutex
+	inserts   map[string]*sql.Stmt // guarded by insertsMu until it is set: by text
+
 	regionMu sync.Mutex
 	regions  map[string]int64 // guarded by regionMu: name → id, never changes once known
 }
