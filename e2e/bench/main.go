@@ -32,7 +32,6 @@ type options struct {
 	window   time.Duration // measured span of each step
 	warm     time.Duration // before it
 	monitors int           // at the memory and deviation steps
-	top      int           // checks per second asked for in the throughput step
 	modes    string
 	steps    string
 	profiles string // folder for CPU profiles, or none
@@ -50,7 +49,6 @@ func run(ctx context.Context, args []string) error {
 	f.DurationVar(&o.window, "window", 15*time.Second, "measured span of each step")
 	f.DurationVar(&o.warm, "warm", 8*time.Second, "warm-up of each step")
 	f.IntVar(&o.monitors, "monitors", 5000, "monitors at the memory and deviation steps")
-	f.IntVar(&o.top, "top", 8000, "checks per second asked for in the throughput step")
 	f.StringVar(&o.modes, "modes", "embedded,scaled", "which modes to measure")
 	f.StringVar(&o.steps, "steps", "steady,throughput,latency,https", "which steps to measure")
 	f.StringVar(&o.profiles, "profiles", "", "folder for a CPU profile of each step")

@@ -23,7 +23,8 @@ type bench struct {
 	self   string
 	plain  string // base URL of the target
 	secure string
-	count  int // profiles written
+	max    float64 // GETs a second of the bare loop
+	count  int     // profiles written
 }
 
 // measureAll runs every step and prints one table row each.
@@ -54,6 +55,7 @@ func measureAll(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	b.max = bare.PerSecond
 	row("bare loop of fresh GETs, maximum", "%.0f/s, %.0f µs CPU each", bare.PerSecond, bare.MicroCPU)
 	for mode := range strings.SplitSeq(o.modes, ",") {
 		steps := map[string]func(context.Context, string) error{"steady": b.steady, "throughput": b.throughput, "latency": b.latency, "https": b.https}
@@ -236,25 +238,37 @@ func missed(s span, rate int) float64 {
 	return max(0, 100*(1-float64(s.up+s.down)/(float64(rate)*s.seconds)))
 }
 
-// throughput: what is asked for in full, then twice as much.
+// The share of the bare loop's maximum that DESIGN §13 asks for and aims at: 8,000
+// and 12,000 of 12,900 checks a second on the machine it was written on.
+var shares = []float64{0.62, 0.93}
+
+// throughput: those shares of what this machine can do at most, then twice as much
+// as was stored of the greatest.
 func (b *bench) throughput(ctx context.Context, mode string) error {
-	full, err := b.at(ctx, mode, b.plain, b.top, b.top)
+	var most float64
+	for _, share := range shares {
+		rate := int(share * b.max)
+		s, err := b.at(ctx, mode, b.plain, rate, rate)
+		if err != nil {
+			return err
+		}
+		bare, err := b.bare(ctx, b.plain+"/0/0", rate)
+		if err != nil {
+			return err
+		}
+		cpu, stored := s.perCheck(s.used.cpu), float64(s.up)/s.seconds
+		most = max(most, stored)
+		row(fmt.Sprintf("%s, %d checks/s asked for = %.2f × the bare maximum", mode, rate, share),
+			"%.0f/s stored, missed %.2f %%, %.0f/s unknown, CPU %.0f µs a check = %.2f × bare loop at that rate (%.0f µs), deviation p99 %.1f ms, memory %.0f MB, %.0f bytes to disk a check, %d down",
+			stored, missed(s, rate), float64(s.unknown)/s.seconds, cpu, cpu/bare.MicroCPU, bare.MicroCPU, s.P99, float64(s.rss)/1e6, float64(s.used.written)/float64(max(s.up, 1)), s.down)
+	}
+	rate := int(2 * most)
+	over, err := b.at(ctx, mode, b.plain, rate, rate)
 	if err != nil {
 		return err
 	}
-	bare, err := b.bare(ctx, b.plain+"/0/0", b.top)
-	if err != nil {
-		return err
-	}
-	cpu := full.perCheck(full.used.cpu)
-	row(fmt.Sprintf("%s, %d checks/s asked for", mode, b.top), "%.0f/s stored, missed %.2f %%, CPU %.0f µs = %.2f × bare loop at that rate (%.0f µs), deviation p99 %.1f ms, memory %.0f MB, %d down",
-		float64(full.up)/full.seconds, missed(full, b.top), cpu, cpu/bare.MicroCPU, bare.MicroCPU, full.P99, float64(full.rss)/1e6, full.down)
-	over, err := b.at(ctx, mode, b.plain, 2*b.top, 2*b.top)
-	if err != nil {
-		return err
-	}
-	row(fmt.Sprintf("%s, %d checks/s asked for", mode, 2*b.top), "%.0f/s up (%.0f %% of the above), %.0f/s unknown, %d down, memory %.0f MB",
-		float64(over.up)/over.seconds, 100*float64(over.up)/float64(max(full.up, 1)), float64(over.unknown)/over.seconds, over.down, float64(over.rss)/1e6)
+	row(fmt.Sprintf("%s, %d checks/s asked for = 2 × what it did at most", mode, rate), "%.0f/s stored (%.0f %% of its maximum), %.0f/s unknown, %d down, memory %.0f MB",
+		float64(over.up)/over.seconds, 100*float64(over.up)/over.seconds/most, float64(over.unknown)/over.seconds, over.down, float64(over.rss)/1e6)
 	return nil
 }
 

@@ -126,6 +126,27 @@ type waiter struct {
 	out     uptime.Recorded
 	err     error
 	done    chan struct{} // receives once per use
+	group   *group        // told instead of done, if not nil
+}
+
+// group is the results of one RecordAll.
+type group struct {
+	done chan struct{} // closed when none is left
+
+	mu   sync.Mutex
+	left int   // guarded by mu
+	err  error // guarded by mu: the first
+}
+
+func (g *group) end(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = err
+	}
+	if g.left--; g.left == 0 {
+		close(g.done)
+	}
 }
 
 // Record returns when res is committed, with what became of it, or with the error
@@ -134,6 +155,45 @@ type waiter struct {
 // blame; ctx's when that ended first, and then res may be committed yet. Calling it
 // again with the same result is safe. It blocks while Capacity results are in hand.
 func (r *Recorder) Record(ctx context.Context, res uptime.CheckResult) (uptime.Recorded, error) {
+	x, err := r.hand(ctx, &res, nil)
+	if err != nil {
+		return uptime.Recorded{}, err
+	}
+	select {
+	case <-x.done:
+	case <-ctx.Done(): // x stays with its writer
+		return uptime.Recorded{}, context.Cause(ctx)
+	}
+	out, err := x.out, x.err
+	r.forget(x)
+	return out, err
+}
+
+// RecordAll is Record for many results about which nobody needs to know more than
+// that they are committed. After an error any of them may be; calling it again with
+// all of them is safe.
+func (r *Recorder) RecordAll(ctx context.Context, rs []uptime.CheckResult) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	g := &group{done: make(chan struct{}), left: len(rs)}
+	for i := range rs {
+		if _, err := r.hand(ctx, &rs[i], g); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-g.done:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// hand gives res to its writer, waiting for room.
+func (r *Recorder) hand(ctx context.Context, res *uptime.CheckResult, g *group) (*waiter, error) {
 	w := r.writers[uint64(res.MonitorID)%uint64(len(r.writers))]
 	select {
 	case w.room <- struct{}{}:
@@ -142,26 +202,24 @@ func (r *Recorder) Record(ctx context.Context, res uptime.CheckResult) (uptime.R
 		select {
 		case w.room <- struct{}{}:
 		case <-r.stopped:
-			return uptime.Recorded{}, errStopped()
+			return nil, errStopped()
 		case <-ctx.Done():
-			return uptime.Recorded{}, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 	x := r.pool.Get().(*waiter)
-	x.result, x.arrived, x.urgent = res, time.Now(), urgent(&res)
+	x.result, x.arrived, x.urgent, x.group = *res, time.Now(), urgent(res), g
 	if !w.add(x) {
 		<-w.room
-		return uptime.Recorded{}, errStopped()
+		return nil, errStopped()
 	}
-	select {
-	case <-x.done:
-	case <-ctx.Done(): // x stays with its writer
-		return uptime.Recorded{}, context.Cause(ctx)
-	}
-	out, err := x.out, x.err
+	return x, nil
+}
+
+// forget puts x back for another use.
+func (r *Recorder) forget(x *waiter) {
 	*x = waiter{done: x.done}
 	r.pool.Put(x)
-	return out, err
 }
 
 // urgent reports whether r may change what we believe of a monitor in a way that

@@ -261,7 +261,13 @@ func (w *writer) failed(xs []*waiter, err error) {
 
 // release gives x back to its caller; x must not be touched after.
 func (w *writer) release(x *waiter) {
-	x.done <- struct{}{}
+	if g := x.group; g != nil {
+		err := x.err
+		w.r.forget(x)
+		g.end(err)
+	} else {
+		x.done <- struct{}{}
+	}
 	<-w.room
 }
 

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -244,21 +245,32 @@ func (a *Auditor) settle(ctx context.Context, now time.Time) error {
 		}
 	}
 	a.mu.Unlock()
-	if len(due) > 0 {
-		missing, err := a.missing(ctx, due)
-		if err != nil {
-			return err
+	missing, err := a.missing(ctx, due)
+	if err != nil {
+		return err
+	}
+	for len(missing) > 0 && err == nil {
+		n := min(len(missing), recordAtOnce)
+		if err = recordAll(ctx, a.s, missing[:n], uptime.Missed, ""); err == nil {
+			a.s.m.missed.Add(float64(n))
+			missing = missing[n:]
 		}
-		a.s.m.missed.Add(float64(len(missing)))
-		if n := recordAll(ctx, a.s, missing, uptime.Missed, ""); n > 0 {
-			return &uptime.Error{Kind: uptime.Unavailable, Message: "missed slots are not recorded"}
-		}
+	}
+	for _, j := range missing { // for the next time
+		rest = append(rest, owed{job: j, deadline: now})
 	}
 	a.mu.Lock()
 	a.owing = rest
 	a.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("record missed slots: %w", err)
+	}
 	return nil
 }
+
+// recordAtOnce is how many missed slots are handed to the recorder together, a part
+// of what it holds, and little enough to be stored within storeTimeout.
+const recordAtOnce = 5000
 
 // missing are the jobs that have no result. It reads few, narrow windows.
 func (a *Auditor) missing(ctx context.Context, due []uptime.Job) ([]uptime.Job, error) {
@@ -302,7 +314,7 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 	}
 	a.mu.Unlock()
 	a.s.m.blind.Set(float64(blind))
-	if n := recordAll(ctx, a.s, tell, uptime.Blind, "There was no verdict for two and a half intervals."); n > 0 {
+	if err := recordAll(ctx, a.s, tell, uptime.Blind, "There was no verdict for two and a half intervals."); err != nil {
 		a.mu.Lock()
 		for _, j := range tell {
 			if w := a.monitors[watchKey{j.MonitorID, j.Region}]; w != nil {
@@ -310,7 +322,7 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 			}
 		}
 		a.mu.Unlock()
-		return &uptime.Error{Kind: uptime.Unavailable, Message: "blind monitors are not recorded"}
+		return fmt.Errorf("record blind monitors: %w", err)
 	}
 	return a.incident(ctx, blind, now)
 }

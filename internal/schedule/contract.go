@@ -40,5 +40,7 @@ type Queues interface {
 
 // Recorder stores results that no worker made: missed slots, blindness.
 type Recorder interface {
-	Record(ctx context.Context, r uptime.CheckResult) (uptime.Recorded, error)
+	// RecordAll returns when all are committed, or with the error that kept some from
+	// being so; it is safe to call again with the same results.
+	RecordAll(ctx context.Context, rs []uptime.CheckResult) error
 }

@@ -132,7 +132,9 @@ func (p *publisher) recordLate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case jobs := <-p.late:
-			recordAll(ctx, p.s, jobs, uptime.QueueFailed, "")
+			if err := recordAll(ctx, p.s, jobs, uptime.QueueFailed, ""); err != nil && ctx.Err() == nil {
+				p.s.o.Logger.Warn("slots that the queue did not take are not recorded", slog.Int("slots", len(jobs)), slog.Any("error", err))
+			}
 		}
 	}
 }
@@ -164,36 +166,20 @@ func (p *publisher) publish(ctx context.Context, q queue.Queue, jobs []uptime.Jo
 	return nil
 }
 
-// recordAtOnce is how many results wait for the recorder together: two of its
-// batches, so that one fills while the other is written.
-const recordAtOnce = 1000
-
-// recordAll stores an unknown result for each job, many at a time because the
-// recorder commits in batches, and returns how many were not stored. The auditor
-// finds those again.
-func recordAll(ctx context.Context, s *Scheduler, jobs []uptime.Job, reason uptime.Reason, message string) (failed int) {
+// recordAll stores an unknown result for each job. After an error the auditor finds
+// those that were not stored.
+func recordAll(ctx context.Context, s *Scheduler, jobs []uptime.Job, reason uptime.Reason, message string) error {
 	if len(jobs) == 0 {
-		return 0
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for part := range min(recordAtOnce, len(jobs)) {
-		wg.Go(func() {
-			for i := part; i < len(jobs); i += recordAtOnce {
-				j, now := jobs[i], uptime.Instant(s.o.wall())
-				_, err := s.o.Recorder.Record(ctx, uptime.CheckResult{
-					ResultKey: uptime.ResultKey{MonitorID: j.MonitorID, Region: j.Region, ScheduledAt: j.ScheduledAt},
-					Kind:      j.Kind, Revision: j.Revision, Reason: reason, Message: message, DequeuedAt: now, StartedAt: now})
-				if err != nil {
-					mu.Lock()
-					failed++
-					mu.Unlock()
-				}
-			}
-		})
+	now := uptime.Instant(s.o.wall())
+	rs := make([]uptime.CheckResult, len(jobs))
+	for i, j := range jobs {
+		rs[i] = uptime.CheckResult{
+			ResultKey: uptime.ResultKey{MonitorID: j.MonitorID, Region: j.Region, ScheduledAt: j.ScheduledAt},
+			Kind:      j.Kind, Revision: j.Revision, Reason: reason, Message: message, DequeuedAt: now, StartedAt: now}
 	}
-	wg.Wait()
-	return failed
+	return s.o.Recorder.RecordAll(ctx, rs)
 }

@@ -104,12 +104,14 @@ func (f *fake) SetSelfIncident(_ context.Context, _ uptime.Reason, _ string, ope
 	return nil, nil
 }
 
-func (f *fake) Record(_ context.Context, r uptime.CheckResult) (uptime.Recorded, error) {
+func (f *fake) RecordAll(_ context.Context, rs []uptime.CheckResult) error {
 	defer f.lock()()
-	if _, ok := f.results[r.ResultKey]; !ok {
-		f.results[r.ResultKey] = r
+	for _, r := range rs {
+		if _, ok := f.results[r.ResultKey]; !ok {
+			f.results[r.ResultKey] = r
+		}
 	}
-	return uptime.Recorded{}, nil
+	return nil
 }
 
 func (f *fake) Publish(_ context.Context, items []queue.Item) error {

@@ -19,4 +19,6 @@ type Store interface {
 // that kept it from being so; it is safe to call again with the same result.
 type Recorder interface {
 	Record(ctx context.Context, r uptime.CheckResult) (uptime.Recorded, error)
+	// RecordAll is Record for many results whose outcome nobody asks for.
+	RecordAll(ctx context.Context, rs []uptime.CheckResult) error
 }

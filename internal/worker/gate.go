@@ -8,22 +8,30 @@ import (
 
 // gate bounds how many checks run: in all, against one host and for one owner. Who
 // waits for a host's or an owner's share stands in a queue of that host or owner
-// and keeps nobody else from a place. Entering and leaving take the same short time
-// however many wait.
+// and keeps nobody else from a place; that queue is bounded, because a check which
+// waits long says nothing of its slot. Entering and leaving take the same short
+// time however many wait.
 type gate struct {
 	perHost, perOwner int
 
-	mu     sync.Mutex // guards what follows
-	free   int
-	lines  [2]line // who waits for any place: urgent, routine
-	hosts  map[string]*share
-	owners map[int64]*share
+	mu      sync.Mutex // guards what follows
+	free    int
+	lines   [2]line // who waits for any place: urgent, routine
+	waiting int     // there, and still there
+	hosts   map[string]*share
+	owners  map[int64]*share
 }
+
+// queueFactor is how many routine checks may wait for a share, per place of it. A
+// target that answers in 100 ms works off ten in a second; for one that takes
+// longer, more could not start in their time.
+const queueFactor = 10
 
 // share is what one host or owner uses, and who waits for it.
 type share struct {
 	running int
 	lines   [2]line
+	waiting int // in the lines, and still there
 }
 
 // idle reports that the share may be forgotten.
@@ -35,6 +43,23 @@ type waiter struct {
 	class int           // 0 urgent, 1 routine
 	ready chan struct{} // closed when it has its place
 	gone  bool          // it waits no more
+	where *int          // the count of those who wait where it does
+}
+
+// stand puts w into a line, whose waiters are counted in where.
+func (w *waiter) stand(lines *[2]line, where *int) {
+	w.leave()
+	w.where = where
+	*where++
+	lines[w.class].push(w)
+}
+
+// leave takes w from the count it is in.
+func (w *waiter) leave() {
+	if w.where != nil {
+		*w.where--
+		w.where = nil
+	}
 }
 
 // line is a queue of waiters.
@@ -88,12 +113,13 @@ func (g *gate) place(w *waiter) bool {
 	host, owner := g.shares(w)
 	switch {
 	case host.running >= g.perHost:
-		host.lines[w.class].push(w)
+		w.stand(&host.lines, &host.waiting)
 	case owner.running >= g.perOwner:
-		owner.lines[w.class].push(w)
+		w.stand(&owner.lines, &owner.waiting)
 	case g.free == 0:
-		g.lines[w.class].push(w)
+		w.stand(&g.lines, &g.waiting)
 	default:
+		w.leave()
 		g.free--
 		host.running++
 		owner.running++
@@ -131,7 +157,27 @@ func (g *gate) enter(ctx context.Context, host string, owner int64, urgent bool,
 	default:
 	}
 	w.gone = true
+	w.leave()
 	return false
+}
+
+// crowded reports that a routine check of host and owner need not come: as many wait
+// already as can be let in before long.
+func (g *gate) crowded(host string, owner int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h := g.hosts[host]; h != nil && h.waiting >= queueFactor*g.perHost {
+		return true
+	}
+	o := g.owners[owner]
+	return o != nil && o.waiting >= queueFactor*g.perOwner
+}
+
+// queued is how many wait for any place at all.
+func (g *gate) queued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.waiting
 }
 
 // leave gives a place back. One who waited for this host's share, and one who
@@ -186,7 +232,7 @@ func (g *gate) promote(s *share, limit int) {
 	for _, l := range []*line{&s.lines[0], &s.lines[1]} {
 		for w := l.pop(); w != nil; w = l.pop() {
 			if !w.gone {
-				g.lines[w.class].push(w)
+				w.stand(&g.lines, &g.waiting)
 				return
 			}
 		}

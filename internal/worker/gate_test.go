@@ -52,6 +52,7 @@ func TestEveryPlaceThatIsLeftGoesToAWaiterWhoMayHaveIt(t *testing.T) {
 				for _, e := range all {
 					if !e.in {
 						e.w.gone = true
+						e.w.leave()
 						break
 					}
 				}
@@ -68,6 +69,21 @@ func TestEveryPlaceThatIsLeftGoesToAWaiterWhoMayHaveIt(t *testing.T) {
 					byHost[e.w.host]++
 					byOwner[e.w.owner]++
 				}
+			}
+			counted, standing := g.waiting, 0
+			for _, h := range g.hosts {
+				counted += h.waiting
+			}
+			for _, o := range g.owners {
+				counted += o.waiting
+			}
+			for _, e := range all {
+				if !e.in && !e.w.gone {
+					standing++
+				}
+			}
+			if counted != standing {
+				t.Fatalf("%d wait, %d are counted", standing, counted)
 			}
 			if running > 4 || running != 4-g.free {
 				t.Fatalf("%d run, %d places are free of 4", running, g.free)

@@ -23,8 +23,12 @@ type task struct {
 // do runs a job to its end. ctx ends when no check may start; work ends when
 // running ones must stop.
 func (w *Worker) do(ctx, work context.Context, t *task) {
-	stored := false
-	defer func() { w.finish(t, stored) }()
+	stored, given := false, false
+	defer func() {
+		if !given {
+			w.finish(t, stored)
+		}
+	}()
 	switch {
 	case t.c == nil || !t.c.monitor.Enabled:
 		stored = true
@@ -41,7 +45,8 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 			limit = min(w.o.StartLag, t.job.Expires.Sub(since))
 		}
 		if limit <= 0 {
-			stored = w.unknown(work, t, uptime.Missed, "")
+			given = true
+			w.shed(t, uptime.Missed)
 			return
 		}
 		got, leave := w.enter(ctx, t, attempt > 0, limit)
@@ -53,10 +58,12 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 			return
 		}
 		if !got {
-			w.m.starved.Inc()
-			if stored = attempt > 0; !stored {
-				stored = w.unknown(work, t, uptime.Starved, "")
+			if stored = attempt > 0; stored {
+				w.m.starved.Inc()
+				return
 			}
+			given = true
+			w.shed(t, uptime.Starved)
 			return
 		}
 		w.m.lag.Observe(time.Since(since).Seconds())
@@ -145,12 +152,17 @@ func (w *Worker) record(ctx context.Context, r uptime.CheckResult) (uptime.Recor
 
 // unknown records that the slot was not observed, and why.
 func (w *Worker) unknown(ctx context.Context, t *task, reason uptime.Reason, message string) bool {
-	_, ok := w.record(ctx, uptime.CheckResult{
-		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt},
-		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Reason: reason, Message: message,
-		DequeuedAt: t.dequeued, StartedAt: uptime.Now()})
+	_, ok := w.record(ctx, w.notRun(t, reason, message))
 	w.m.checks.WithLabelValues(uptime.VerdictUnknown.String()).Inc()
 	return ok
+}
+
+// notRun is the result of a slot that was not observed.
+func (w *Worker) notRun(t *task, reason uptime.Reason, message string) uptime.CheckResult {
+	return uptime.CheckResult{
+		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt},
+		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Reason: reason, Message: message,
+		DequeuedAt: t.dequeued, StartedAt: uptime.Now()}
 }
 
 func (w *Worker) park(ctx context.Context, t *task) {

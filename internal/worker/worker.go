@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,7 +46,7 @@ type Options struct {
 	Concurrency int           // checks at once; default 2000
 	PerHost     int           // of them against one target; default Concurrency/20, at least 4
 	PerOwner    int           // of them for one owner; default Concurrency
-	Held        int           // jobs in hand, waiting ones included; default 4 × Concurrency
+	Held        int           // about how many jobs in hand, waiting ones included; default 4 × Concurrency
 	Lease       time.Duration // the queue's; default 30 s
 	StartLag    time.Duration // longest wait here before a check is starved; default 5 s
 }
@@ -86,9 +87,12 @@ type Worker struct {
 	gate  *gate
 	watch *watchdog
 
-	mu   sync.Mutex          // guards what follows
-	held map[string]struct{} // message ids in hand, to extend
-	done []string            // message ids to acknowledge
+	late  atomic.Int64 // ns: the mean lateness of this process
+
+	mu    sync.Mutex          // guards what follows
+	held  map[string]struct{} // message ids in hand, to extend
+	done  []string            // message ids to acknowledge
+	sheds []shed              // given up, and to be recorded
 }
 
 // New makes a Worker.
@@ -113,6 +117,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	var jobs, service sync.WaitGroup
 	service.Go(func() { w.tend(work) })
 	service.Go(func() { w.watchChecks(work) })
+	service.Go(func() { w.recordSheds(work) })
+	service.Go(func() { w.pace(work) })
 	for ctx.Err() == nil {
 		if err := w.receive(ctx, work, &jobs); err != nil && ctx.Err() == nil {
 			w.o.Logger.Warn("jobs are not received", slog.Any("error", err))
@@ -132,14 +138,11 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // receive takes one batch and starts its jobs.
 func (w *Worker) receive(ctx, work context.Context, jobs *sync.WaitGroup) error {
-	w.mu.Lock()
-	room := w.o.Held - len(w.held)
-	w.mu.Unlock()
-	if room <= 0 {
-		wait(ctx, 10*time.Millisecond)
+	if w.busy() {
+		wait(ctx, paceEvery)
 		return nil
 	}
-	msgs, err := w.o.Queue.Receive(ctx, min(room, batchSize), time.Second)
+	msgs, err := w.o.Queue.Receive(ctx, batchSize, time.Second)
 	if err != nil || len(msgs) == 0 {
 		return err
 	}
@@ -165,6 +168,10 @@ func (w *Worker) receive(ctx, work context.Context, jobs *sync.WaitGroup) error 
 	}
 	w.mu.Unlock()
 	for _, t := range tasks {
+		if reason := w.overdue(t); reason != uptime.ReasonOK {
+			w.shed(t, reason)
+			continue
+		}
 		jobs.Go(func() { w.do(ctx, work, t) })
 	}
 	return nil

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,13 @@ func (f *fake) Record(_ context.Context, r uptime.CheckResult) (uptime.Recorded,
 	f.results = append(f.results, r)
 	return uptime.Recorded{}, nil
 }
+func (f *fake) RecordAll(ctx context.Context, rs []uptime.CheckResult) error {
+	for _, r := range rs {
+		_, _ = f.Record(ctx, r)
+	}
+	return nil
+}
+
 func (f *fake) Run(context.Context) probe.Outcome {
 	return probe.Outcome{Verdict: uptime.VerdictDown, Reason: uptime.ConnRefused}
 }
@@ -94,6 +102,52 @@ func TestAFailureIsConfirmedAndAnOldJobIsMissed(t *testing.T) {
 		}
 		if down != 3 || missed != 1 || f.acked != 2 || f.dead != 1 {
 			t.Fatalf("got %d down, %d missed, %d acked, %d dead; want 3, 1, 2, 1", down, missed, f.acked, f.dead)
+		}
+	})
+}
+
+// slow is a probe that takes its time and finds the target up.
+type slow time.Duration
+
+func (s slow) Run(ctx context.Context) probe.Outcome {
+	wait(ctx, time.Duration(s))
+	return probe.Outcome{Verdict: uptime.VerdictUp}
+}
+
+// More is asked of one host than it can answer: every slot has one result, those
+// that could not start are unknown, nobody is called down, and who is checked
+// elsewhere does not wait.
+func TestWhatCannotBeCheckedInTimeIsUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, f := uptime.Now(), &fake{}
+		const asked = 1000
+		for i := range asked + 1 {
+			b, _ := uptime.Job{MonitorID: int64(i + 1), Region: "default", ScheduledAt: now, Expires: now.Add(time.Minute)}.MarshalBinary()
+			f.waiting = append(f.waiting, queue.Message{ID: strconv.Itoa(i), Body: b})
+		}
+		w, err := New(Options{Queue: f, Store: f, Recorder: f, Concurrency: 80, Compile: func(m uptime.Monitor) (probe.Check, error) {
+			return slow(time.Second), nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cache.byID[asked+1] = &compiled{monitor: uptime.Monitor{ID: asked + 1, Enabled: true, Interval: time.Minute, Timeout: time.Second}, host: "elsewhere", check: slow(0)}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(30*time.Second, cancel)
+		if err := w.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		count, slots := map[uptime.Reason]int{}, map[uptime.ResultKey]bool{}
+		for _, r := range f.results {
+			slots[r.ResultKey] = true
+			count[r.Reason]++
+			if r.MonitorID == asked+1 && r.StartedAt.Sub(now) > 100*time.Millisecond {
+				t.Errorf("the check elsewhere started %v late", r.StartedAt.Sub(now))
+			}
+		}
+		// Four at once for a second each, for the five seconds that a check may wait here.
+		if up := count[uptime.ReasonOK]; len(slots) != asked+1 || len(f.results) != asked+1 || f.acked != asked+1 || up < 20 || up > 30 || up+count[uptime.Starved] != asked+1 {
+			t.Fatalf("got %d results of %d slots, %d acked: %v", len(f.results), len(slots), f.acked, count)
 		}
 	})
 }
