@@ -116,7 +116,7 @@ func (p *process) newService() *service.Service {
 func (p *process) newRecorder() *incident.Recorder {
 	writers := 1 // SQLite has one writer
 	if !p.cfg.SQLite() {
-		writers = 4
+		writers = 2
 	}
 	return incident.NewRecorder(incident.RecorderOptions{Store: p.store, Notify: p.notifyAlerts, Writers: writers,
 		Hint: func(ctx context.Context) { p.hint(ctx, uptime.TopicEvents, "") }, Logger: p.log, Registerer: p.registry, Failpoints: p.fail})

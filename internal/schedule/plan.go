@@ -32,8 +32,12 @@ type plan struct {
 	heap    []int32
 	index   map[slotKey]int32
 	regions []string
-	round   uint32 // the number of the present full read
+	round   uint32  // the number of the present full read
+	rate    float64 // slots a second, of all
 }
+
+// perSecond is how often the slot comes round.
+func (s *slot) perSecond() float64 { return 1e6 / float64(s.interval) }
 
 func newPlan() *plan { return &plan{index: map[slotKey]int32{}} }
 
@@ -71,6 +75,7 @@ func (p *plan) put(e uptime.ScheduleEntry, now time.Time) (changed bool) {
 		s.at = p.next(k, s.interval, s.since, now)
 		if ok {
 			s.pos = p.slots[i].pos
+			p.rate += s.perSecond() - p.slots[i].perSecond()
 			p.slots[i] = s
 			p.fix(s.pos)
 			continue
@@ -103,6 +108,7 @@ func (p *plan) insert(s slot) {
 	s.pos = int32(len(p.heap))
 	p.slots[i] = s
 	p.index[s.slotKey] = i
+	p.rate += s.perSecond()
 	p.heap = append(p.heap, i)
 	p.up(s.pos)
 }
@@ -133,6 +139,7 @@ func (p *plan) remove(i int32) {
 		p.fix(pos)
 	}
 	delete(p.index, p.slots[i].slotKey)
+	p.rate -= p.slots[i].perSecond()
 	p.slots[i] = slot{}
 	p.free = append(p.free, i)
 }
@@ -163,6 +170,14 @@ func (p *plan) wait(now time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	return time.UnixMicro(p.slots[p.heap[0]].at).Sub(now), true
+}
+
+// linger is how long to let slots gather before they are handed out: a queue takes
+// ten jobs for little more than one. At 500 slots a second it is 1 ms, at 2,000 and
+// more 4 ms, which stays well within the deviation that DESIGN §13 allows.
+func (p *plan) linger() time.Duration {
+	const perSlot, most = 2 * time.Microsecond, 4 * time.Millisecond
+	return min(time.Duration(p.rate*float64(perSlot)), most)
 }
 
 // realign computes every slot anew from now, after the clock was set or we slept.

@@ -128,7 +128,7 @@ func (t *term) dispatchDue(ctx context.Context, now time.Time) time.Duration {
 	if !ok || d > time.Second {
 		return time.Second
 	}
-	return max(d, 0)
+	return max(d, t.plan.linger())
 }
 
 // publisher of a region; t.mu is held.

@@ -71,9 +71,11 @@ func (w *changes) exec(columns string, rows [][]any, statement string) error {
 	return w.s.execValues(w.ctx, w.tx, columns, rows, statement)
 }
 
+const updateSuperseded = `UPDATE check_results SET revision = -abs(revision) WHERE scheduled_at = $1 AND monitor_id = $2 AND region_id = $3 AND attempt = $4`
+
 // states saves what is believed now, and marks the results that were not evaluated.
 func (w *changes) states(ds []decided) error {
-	var states, superseded [][]any
+	var states [][]any
 	for _, d := range ds {
 		regions, err := json.Marshal(d.State.Regions)
 		if err != nil {
@@ -90,18 +92,14 @@ func (w *changes) states(ds []decided) error {
 			if err != nil {
 				return err
 			}
-			superseded = append(superseded, []any{k.ScheduledAt.UnixMicro(), k.MonitorID, region, int64(k.Attempt)})
+			if _, err := w.tx.ExecContext(w.ctx, updateSuperseded, k.ScheduledAt.UnixMicro(), k.MonitorID, region, k.Attempt); err != nil {
+				return err
+			}
 		}
 	}
-	err := w.exec(`id, verdict, reason, message, since, steady, regions`, states, `UPDATE monitor_states SET
+	return w.exec(`id, verdict, reason, message, since, steady, regions`, states, `UPDATE monitor_states SET
  verdict = v.verdict, reason = v.reason, message = v.message, since = v.since, steady = v.steady, regions = v.regions
  FROM v WHERE monitor_states.monitor_id = v.id`)
-	if err != nil {
-		return err
-	}
-	return w.exec(`scheduled_at, monitor_id, region_id, attempt`, superseded, `UPDATE check_results SET superseded = 1 FROM v
- WHERE check_results.scheduled_at = v.scheduled_at AND check_results.monitor_id = v.monitor_id
- AND check_results.region_id = v.region_id AND check_results.attempt = v.attempt`)
 }
 
 func (w *changes) closeGaps(ds []decided) error {

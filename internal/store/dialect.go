@@ -25,12 +25,18 @@ type dialect interface {
 	insertResults(rows []resultRow) (q string, args []any, taken int)
 	// inserts are the texts that insertResults returns, which are prepared once.
 	inserts() []string
+	// findResults are the queries of results by v (monitor, at), their slots, and of those
+	// outside a slot by v (monitor, first, last).
+	findResults() (bySlot, outside string)
 	// forUpdate locks the rows of a select, in the order it names them.
 	forUpdate() string
 	// like compares without regard to case.
 	like() string
 	// serialise makes transactions that name the same lock wait for each other.
 	serialise(ctx context.Context, tx *sql.Tx, lock int64) error
+	// relax lets the commit of results that changed nothing return before it is on disk
+	// (docs/decisions/0004).
+	relax(ctx context.Context, tx *sql.Tx) error
 	postgres() bool
 }
 

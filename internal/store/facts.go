@@ -137,10 +137,9 @@ func (s *Store) addResults(ctx context.Context, tx *sql.Tx, fs []uptime.Facts, a
 	windows := make([]window, len(fs))
 	for i := range fs {
 		f, n := &fs[i], &news[i]
-		windows[i] = window{from: n.first.Add(-lookBack(f, n.first)), to: lookAhead(f, n.last),
-			schedule: schedule{monitorID: f.Monitor.ID, regions: f.Monitor.Regions, interval: f.Monitor.Interval, since: f.Monitor.ScheduledSince}}
+		windows[i] = window{present(&f.Monitor), n.first.Add(-lookBack(f, n.first)), lookAhead(f, n.last)}
 	}
-	stored, err := s.resultsIn(ctx, tx, windows)
+	stored, err := s.resultsIn(ctx, tx, windows...)
 	if err != nil {
 		return wrap("read results", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,8 +81,8 @@ func (postgresDialect) in(column string, n int, ids []int64) (string, []any) {
 	return fmt.Sprintf("%s = ANY($%d)", column, n), []any{ids}
 }
 
-const pgInsertResults = insertResultInto + `SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::smallint[], $5::smallint[],
- $6::smallint[], $7::text[], $8::int[], $9::smallint[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::int[], $16::int[], $17::int[])
+const pgInsertResults = insertResultInto + `SELECT * FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::smallint[], $5::smallint[],
+ $6::smallint[], $7::text[], $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::int[], $14::int[], $15::int[], $16::int[])
  ON CONFLICT DO NOTHING`
 
 func (postgresDialect) values(columns string, rows [][]any) (string, []any) {
@@ -118,6 +119,8 @@ func (postgresDialect) inserts() []string { return nil }
 
 func (postgresDialect) insertResults(rows []resultRow) (string, []any, int) {
 	n := len(rows)
+	// In the order of the key: its index is filled to the end that way.
+	slices.SortFunc(rows, func(a, b resultRow) int { return a.r.ScheduledAt.Compare(b.r.ScheduledAt) })
 	columns := make([][]int64, resultWidth)
 	for c := range columns {
 		columns[c] = make([]int64, n)
@@ -138,9 +141,22 @@ func (postgresDialect) insertResults(rows []resultRow) (string, []any, int) {
 	return pgInsertResults, args, n
 }
 
+// findResults keeps the planner, by OFFSET 0, from reading whole partitions for what
+// is a few look-ups by key, whatever it believes of a table of values.
+func (postgresDialect) findResults() (bySlot, outside string) {
+	const of = `SELECT ` + resultColumns + ` FROM v CROSS JOIN LATERAL (SELECT * FROM check_results c WHERE c.monitor_id = v.monitor AND `
+	return of + `c.scheduled_at = v.at AND c.kind = 0 OFFSET 0) c`,
+		of + `c.scheduled_at >= v.first AND c.scheduled_at <= v.last AND c.kind <> 0 OFFSET 0) c`
+}
+
 func (postgresDialect) forUpdate() string { return " FOR UPDATE" }
 func (postgresDialect) serialise(ctx context.Context, tx *sql.Tx, lock int64) error {
 	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lock)
+	return err
+}
+
+func (postgresDialect) relax(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, "SET LOCAL synchronous_commit TO OFF")
 	return err
 }
 

@@ -91,7 +91,11 @@ func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, reco
 	if err := s.insertRows(ctx, tx, live); err != nil {
 		return err
 	}
-	done, err := s.decide(ctx, tx, undecided(live, steady), live, decide)
+	ids := undecided(live, steady)
+	if len(ids) == 0 {
+		return s.d.relax(ctx, tx)
+	}
+	done, err := s.decide(ctx, tx, ids, live, decide)
 	for i, w := range rows {
 		if d, ok := done[w.r.MonitorID]; ok {
 			recorded[i] = d
@@ -207,9 +211,6 @@ func undecided(rows []resultRow, steady map[int64]bool) []int64 {
 
 // decide locks the states of monitors, gathers the facts, and writes the decisions.
 func (s *Store) decide(ctx context.Context, tx *sql.Tx, ids []int64, rows []resultRow, decide func(uptime.Facts) uptime.Change) (map[int64]uptime.Recorded, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
 	fs, err := s.facts(ctx, tx, ids, rows)
 	if err != nil {
 		return nil, err

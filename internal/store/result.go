@@ -12,11 +12,11 @@ import (
 // resultWidth is the number of columns that insertResultInto names, and
 // resultReason the index of the one that is text.
 const (
-	resultWidth  = 17
+	resultWidth  = 16
 	resultReason = 6
 )
 
-const resultColumns = `scheduled_at, monitor_id, region_id, attempt, kind, verdict, reason, revision, superseded,
+const resultColumns = `scheduled_at, monitor_id, region_id, attempt, kind, verdict, reason, revision,
  lag_us, wait_us, duration_us, dns_us, connect_us, tls_us, ttfb_us, transfer_us`
 
 const insertResultInto = `INSERT INTO check_results (` + resultColumns + `) `
@@ -46,8 +46,12 @@ func (w resultRow) numbers() ([resultWidth]int64, string) {
 	if !r.StartedAt.IsZero() {
 		wait = span(r.StartedAt.Sub(from))
 	}
+	revision := r.Revision
+	if r.Superseded {
+		revision = -revision
+	}
 	return [resultWidth]int64{r.ScheduledAt.UnixMicro(), r.MonitorID, w.region, int64(r.Attempt), int64(r.Kind), int64(r.Verdict), 0,
-		r.Revision, bit(r.Superseded), lag, wait, span(r.Duration), span(p.DNS), span(p.Connect), span(p.TLS),
+		revision, lag, wait, span(r.Duration), span(p.DNS), span(p.Connect), span(p.TLS),
 		span(p.FirstByte), span(p.Transfer)}, string(r.Reason)
 }
 
@@ -67,15 +71,18 @@ func (w resultRow) append(args []any) []any {
 // scanResult reads resultColumns, with the region's name.
 func (s *Store) scanResult(r row, more ...any) (uptime.CheckResult, error) {
 	var c uptime.CheckResult
-	var at, region, superseded, lag, wait, duration int64
+	var at, region, lag, wait, duration int64
 	var p [5]int64
-	err := r.Scan(append([]any{&at, &c.MonitorID, &region, &c.Attempt, &c.Kind, &c.Verdict, &c.Reason, &c.Revision, &superseded,
+	err := r.Scan(append([]any{&at, &c.MonitorID, &region, &c.Attempt, &c.Kind, &c.Verdict, &c.Reason, &c.Revision,
 		&lag, &wait, &duration, &p[0], &p[1], &p[2], &p[3], &p[4]}, more...)...)
 	if err != nil {
 		return c, err
 	}
 	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
-	c.ScheduledAt, c.Region, c.Superseded = instant(at), s.regionName(region), superseded != 0
+	c.ScheduledAt, c.Region = instant(at), s.regionName(region)
+	if c.Superseded = c.Revision < 0; c.Superseded {
+		c.Revision = -c.Revision
+	}
 	from := c.ScheduledAt
 	if lag != never {
 		c.DequeuedAt = from.Add(us(lag))
@@ -89,12 +96,53 @@ func (s *Store) scanResult(r row, more ...any) (uptime.CheckResult, error) {
 	return c, nil
 }
 
-// schedule is what finding a monitor's results needs to know of it.
+// schedule is what finding a monitor's results needs to know of it: nothing but the
+// slots it had. check_results is in order of time, with no index that begins with the
+// monitor (docs/decisions/0001), so slots are computed and looked up.
 type schedule struct {
 	monitorID int64
-	regions   []string
-	interval  time.Duration
-	since     time.Time // slots before it followed another schedule
+	spans     []scheduleSpan // oldest first
+}
+
+// scheduleSpan is a schedule and since when it was followed.
+type scheduleSpan struct {
+	since    time.Time
+	interval time.Duration
+	regions  []string
+}
+
+// present is the schedule that m follows now.
+func present(m *uptime.Monitor) schedule {
+	return schedule{m.ID, []scheduleSpan{{m.ScheduledSince, m.Interval, m.Regions}}}
+}
+
+// scheduleOf is m's schedule with those it followed before that reach to from.
+func (s *Store) scheduleOf(ctx context.Context, db querier, m *uptime.Monitor, from time.Time) (schedule, error) {
+	out := present(m)
+	if !from.Before(m.ScheduledSince) {
+		return out, nil
+	}
+	out.spans = nil
+	const q = `SELECT since, interval_us, regions FROM monitor_schedules WHERE monitor_id = $1 ORDER BY since`
+	err := queryOn(ctx, db, q, []any{m.ID}, func(r row) error {
+		var since, interval int64
+		var regions string
+		if err := r.Scan(&since, &interval, &regions); err != nil {
+			return err
+		}
+		p := scheduleSpan{since: instant(since), interval: time.Duration(interval) * time.Microsecond}
+		err := json.Unmarshal([]byte(regions), &p.regions)
+		out.spans = append(out.spans, p)
+		return err
+	})
+	return out, wrap("read former schedules", err)
+}
+
+// saveSchedule notes the schedule that m follows from now on.
+func saveSchedule(ctx context.Context, db querier, m *uptime.Monitor) error {
+	_, err := db.ExecContext(ctx, `INSERT INTO monitor_schedules (monitor_id, since, interval_us, regions) VALUES ($1, $2, $3, $4)
+ ON CONFLICT DO NOTHING`, m.ID, micro(m.ScheduledSince), m.Interval.Microseconds(), jsonText(m.Regions))
+	return err
 }
 
 // window is a span of one monitor's results, [from, to] by their schedule.
@@ -103,75 +151,55 @@ type window struct {
 	from, to time.Time
 }
 
-const rangedResults = `SELECT ` + resultColumns + ` FROM check_results WHERE scheduled_at >= $1 AND scheduled_at <= $2 AND monitor_id = $3`
-
-// resultsOf returns a monitor's results scheduled in [from, to], in ResultKey order.
-// What is older than its present schedule is scanned in SQLite.
-func (s *Store) resultsOf(ctx context.Context, db querier, m schedule, from, to time.Time) (out []uptime.CheckResult, err error) {
-	if !s.d.postgres() && from.Before(m.since) {
-		end := earlier(m.since.Add(-time.Microsecond), to)
-		if err := queryOn(ctx, db, rangedResults, []any{from.UnixMicro(), end.UnixMicro(), m.monitorID}, s.addResult(&out)); err != nil {
-			return nil, err
-		}
-		from = m.since
-	}
-	more, err := s.resultsIn(ctx, db, []window{{m, from, to}})
-	out = append(out, more...)
-	sortResults(out)
-	return out, err
-}
-
-// addResult is a scan function that appends to out.
-func (s *Store) addResult(out *[]uptime.CheckResult) func(row) error {
-	return func(r row) error {
-		c, err := s.scanResult(r)
-		if err == nil {
-			*out = append(*out, c)
-		}
-		return err
-	}
-}
-
-// resultsIn returns the results in windows, in no order, all windows at once.
-// PostgreSQL has an index that begins with the monitor. SQLite has none
-// (docs/decisions/0001): the slots are computed and looked up, the results outside
-// a slot have an index of their own, and slots of former schedules are not found.
-func (s *Store) resultsIn(ctx context.Context, db querier, windows []window) (out []uptime.CheckResult, err error) {
-	spans, slots := make([][]any, 0, len(windows)), make([][]any, 0, 4*len(windows))
-	for _, w := range windows {
-		spans = append(spans, []any{w.monitorID, w.from.UnixMicro(), w.to.UnixMicro()})
-		if !s.d.postgres() {
-			for _, at := range slotsOf(w.schedule, w.from, w.to) {
-				slots = append(slots, []any{w.monitorID, at})
-			}
-		}
-	}
-	const names, within = `monitor, first, last`, ` AND c.scheduled_at >= v.first AND c.scheduled_at <= v.last`
-	if s.d.postgres() {
-		err := s.queryValues(ctx, db, names, spans, `SELECT `+resultColumns+` FROM v JOIN check_results c ON c.monitor_id = v.monitor`+within, s.addResult(&out))
-		return out, err
-	}
-	// CROSS JOIN keeps SQLite from beginning with the larger table.
-	err = s.queryValues(ctx, db, `monitor, at`, slots,
-		`SELECT `+resultColumns+` FROM v CROSS JOIN check_results c ON c.scheduled_at = v.at AND c.monitor_id = v.monitor AND c.kind = 0`, s.addResult(&out))
-	if err != nil {
-		return nil, err
-	}
-	err = s.queryValues(ctx, db, names, spans,
-		`SELECT `+resultColumns+` FROM v CROSS JOIN check_results c INDEXED BY check_results_outside ON c.monitor_id = v.monitor AND c.kind <> 0`+within, s.addResult(&out))
-	return out, err
-}
-
-// slotsOf are the instants of m's slots in [from, to], over all its regions.
-func slotsOf(m schedule, from, to time.Time) []int64 {
+// slots are the instants of the window's slots, over all regions.
+func (w window) slots() []int64 {
 	var slots []int64
-	for _, region := range m.regions {
-		for t := uptime.SlotAfter(m.monitorID, region, m.interval, from.Add(-time.Microsecond)); !t.After(to); t = t.Add(m.interval) {
-			slots = append(slots, t.UnixMicro())
+	for n, p := range w.spans {
+		from, to := w.from, w.to
+		if from.Before(p.since) {
+			from = p.since
+		}
+		if n+1 < len(w.spans) {
+			to = earlier(to, w.spans[n+1].since.Add(-time.Microsecond))
+		}
+		for _, region := range p.regions {
+			for t := uptime.SlotAfter(w.monitorID, region, p.interval, from.Add(-time.Microsecond)); !t.After(to); t = t.Add(p.interval) {
+				slots = append(slots, t.UnixMicro())
+			}
 		}
 	}
 	slices.Sort(slots)
 	return slices.Compact(slots)
+}
+
+// resultsIn returns the results in windows, all windows at once, in ResultKey order
+// if there is one window.
+func (s *Store) resultsIn(ctx context.Context, db querier, windows ...window) (out []uptime.CheckResult, err error) {
+	spans, slots := make([][]any, 0, len(windows)), make([][]any, 0, 4*len(windows))
+	for _, w := range windows {
+		spans = append(spans, []any{w.monitorID, w.from.UnixMicro(), w.to.UnixMicro()})
+		for _, at := range w.slots() {
+			slots = append(slots, []any{w.monitorID, at})
+		}
+	}
+	add := func(r row) error {
+		c, err := s.scanResult(r)
+		if err == nil {
+			out = append(out, c)
+		}
+		return err
+	}
+	bySlot, outside := s.d.findResults()
+	if err := s.queryValues(ctx, db, `monitor, at`, slots, bySlot, add); err != nil {
+		return nil, err
+	}
+	if err := s.queryValues(ctx, db, `monitor, first, last`, spans, outside, add); err != nil {
+		return nil, err
+	}
+	if len(windows) == 1 {
+		sortResults(out)
+	}
+	return out, nil
 }
 
 func sortResults(rs []uptime.CheckResult) {
@@ -194,33 +222,63 @@ func (s *Store) ListResults(ctx context.Context, owner, id int64, from, to time.
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	m := schedule{monitorID: id, regions: v.Regions, interval: v.Interval, since: v.ScheduledSince}
 	end := to.Add(-time.Microsecond)
 	if !before.ScheduledAt.IsZero() && before.ScheduledAt.Before(end) {
 		end = before.ScheduledAt
 	}
-	var page []uptime.CheckResult
-	// Walk back in windows that hold about a page each, doubling while they are empty.
-	for width := time.Duration(limit+1) * v.Interval; len(page) < limit && !end.Before(from); width *= 2 {
+	find := s.walkBack
+	if failing {
+		find = s.failing
+	}
+	page, err := find(ctx, &v.Monitor, from, end, before, limit)
+	if err != nil {
+		return nil, s.fail("list results", err)
+	}
+	return page, s.addEvidence(ctx, page)
+}
+
+// walkBack is the last limit results in [from, end] that come before a key, if it is
+// set: in windows that hold about a page each, doubling while they are empty.
+func (s *Store) walkBack(ctx context.Context, m *uptime.Monitor, from, end time.Time, before uptime.ResultKey, limit int) (page []uptime.CheckResult, err error) {
+	schedule, err := s.scheduleOf(ctx, s.read, m, from)
+	if err != nil {
+		return nil, err
+	}
+	for width := time.Duration(limit+1) * m.Interval; len(page) < limit && !end.Before(from); width *= 2 {
 		start := end.Add(-width)
 		if start.Before(from) {
 			start = from
 		}
-		found, err := s.resultsOf(ctx, s.read, m, start, end)
+		found, err := s.resultsIn(ctx, s.read, window{schedule, start, end})
 		if err != nil {
-			return nil, s.fail("list results", err)
+			return nil, err
 		}
 		for _, r := range slices.Backward(found) {
-			if (failing && r.Verdict == uptime.VerdictUp) || (!before.ScheduledAt.IsZero() && !r.ResultKey.Before(before)) {
-				continue
-			}
-			if len(page) < limit {
+			if len(page) < limit && (before.ScheduledAt.IsZero() || r.ResultKey.Before(before)) {
 				page = append(page, r)
 			}
 		}
 		end = start.Add(-time.Microsecond)
 	}
-	return page, s.addEvidence(ctx, page)
+	return page, nil
+}
+
+// failing is the same for results that are not up, which have an index of their own.
+func (s *Store) failing(ctx context.Context, m *uptime.Monitor, from, end time.Time, before uptime.ResultKey, limit int) (page []uptime.CheckResult, err error) {
+	const q = `SELECT ` + resultColumns + ` FROM check_results WHERE monitor_id = $1 AND scheduled_at >= $2 AND scheduled_at <= $3 AND verdict <> 1
+ ORDER BY scheduled_at DESC LIMIT $4`
+	// Results of one instant, of several regions and attempts, may surround the key.
+	more := limit + (uptime.MaxConfirm+1)*len(m.Regions)
+	err = queryOn(ctx, s.read, q, []any{m.ID, from.UnixMicro(), end.UnixMicro(), more}, func(r row) error {
+		c, err := s.scanResult(r)
+		if err == nil && (before.ScheduledAt.IsZero() || c.ResultKey.Before(before)) {
+			page = append(page, c)
+		}
+		return err
+	})
+	sortResults(page)
+	slices.Reverse(page)
+	return page[:min(len(page), limit)], err
 }
 
 const selectEvidence = `SELECT message, evidence FROM check_evidence

@@ -128,7 +128,7 @@ func (s *Store) tallies(ctx context.Context, from, to time.Time) (map[int64]*tal
 func (s *Store) tallyOf(ctx context.Context, m schedule, from, to time.Time) (*tally, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	found, err := s.resultsOf(ctx, s.read, m, from, to.Add(-time.Microsecond))
+	found, err := s.resultsIn(ctx, s.read, window{m, from, to.Add(-time.Microsecond)})
 	if err != nil {
 		return nil, s.fail("read results for roll-ups", err)
 	}
@@ -203,8 +203,11 @@ func (s *Store) Buckets(ctx context.Context, owner, id int64, from, to time.Time
 	if err != nil {
 		return nil, err
 	}
-	m := schedule{monitorID: id, regions: v.Regions, interval: v.Interval, since: v.ScheduledSince}
 	from = from.UTC().Truncate(step)
+	m, err := s.scheduleOf(ctx, s.read, &v.Monitor, from)
+	if err != nil {
+		return nil, s.fail("read roll-ups", err)
+	}
 	stored, err := s.rollups(ctx, id, step, from, to)
 	if err != nil {
 		return nil, err

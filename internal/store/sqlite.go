@@ -109,9 +109,20 @@ func (sqliteDialect) insertResults(rows []resultRow) (string, []any, int) {
 	return sqliteInserts[size], args, n
 }
 
+// findResults has CROSS JOIN to keep SQLite from beginning with the larger table.
+func (sqliteDialect) findResults() (bySlot, outside string) {
+	const of = `SELECT ` + resultColumns + ` FROM v CROSS JOIN check_results c `
+	return of + `ON c.scheduled_at = v.at AND c.monitor_id = v.monitor AND c.kind = 0`,
+		of + `INDEXED BY check_results_outside ON c.monitor_id = v.monitor AND c.scheduled_at >= v.first AND c.scheduled_at <= v.last AND c.kind <> 0`
+}
+
 func (sqliteDialect) forUpdate() string { return "" } // the one writer holds the database
 // serialise: a transaction that writes has the database to itself.
 func (sqliteDialect) serialise(context.Context, *sql.Tx, int64) error { return nil }
+
+// relax: synchronous(NORMAL) does that for every commit, and loses none unless the
+// machine itself stops.
+func (sqliteDialect) relax(context.Context, *sql.Tx) error { return nil }
 
 func (sqliteDialect) like() string   { return "LIKE" } // ASCII letters without regard to case
 func (sqliteDialect) postgres() bool { return false }

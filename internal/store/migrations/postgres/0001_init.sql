@@ -72,6 +72,15 @@ CREATE TABLE monitors (
 );
 CREATE INDEX monitors_owner ON monitors (owner_id, id);
 
+-- The schedules a monitor followed: its results are found by their slots.
+CREATE TABLE monitor_schedules (
+    monitor_id  BIGINT NOT NULL REFERENCES monitors (id) ON DELETE CASCADE,
+    since       BIGINT NOT NULL,
+    interval_us BIGINT NOT NULL,
+    regions     TEXT   NOT NULL, -- JSON list
+    PRIMARY KEY (monitor_id, since)
+);
+
 CREATE TABLE monitor_tags (
     monitor_id BIGINT NOT NULL REFERENCES monitors (id) ON DELETE CASCADE,
     tag        TEXT    NOT NULL,
@@ -120,15 +129,15 @@ CREATE TABLE regions (
 INSERT INTO regions (id, name) VALUES (0, 'default');
 
 -- One row per attempt, in order of time: see docs/decisions/0001. lag_us is from the
--- slot to the receipt of its job, wait_us from there to the probe's start.
+-- slot to the receipt of its job, wait_us from there to the probe's start. revision is
+-- negative when the result was not evaluated, being late or of a former revision.
 CREATE TABLE check_results (
     scheduled_at BIGINT   NOT NULL,
-    monitor_id   BIGINT   NOT NULL,
+    monitor_id   INTEGER  NOT NULL,
     region_id    SMALLINT NOT NULL,
     attempt      SMALLINT NOT NULL,
     kind         SMALLINT NOT NULL,
     verdict      SMALLINT NOT NULL,
-    superseded   SMALLINT NOT NULL,
     revision     INTEGER  NOT NULL,
     lag_us       INTEGER  NOT NULL,
     wait_us      INTEGER  NOT NULL,
@@ -139,9 +148,9 @@ CREATE TABLE check_results (
     ttfb_us      INTEGER  NOT NULL,
     transfer_us  INTEGER  NOT NULL,
     reason       TEXT     NOT NULL,
-    PRIMARY KEY (monitor_id, region_id, scheduled_at, attempt)
+    PRIMARY KEY (scheduled_at, monitor_id, region_id, attempt)
 ) PARTITION BY RANGE (scheduled_at);
-CREATE INDEX check_results_time ON check_results USING brin (scheduled_at) WITH (pages_per_range = 16);
+CREATE INDEX check_results_outside ON check_results (monitor_id, scheduled_at) WHERE kind <> 0;
 CREATE INDEX check_results_failing ON check_results (monitor_id, scheduled_at) WHERE verdict <> 1;
 
 CREATE TABLE check_evidence (
@@ -151,13 +160,12 @@ CREATE TABLE check_evidence (
     attempt      SMALLINT NOT NULL,
     message      TEXT     NOT NULL,
     evidence     TEXT     NOT NULL,
-    PRIMARY KEY (monitor_id, region_id, scheduled_at, attempt)
+    PRIMARY KEY (scheduled_at, monitor_id, region_id, attempt)
 );
-CREATE INDEX check_evidence_time ON check_evidence (scheduled_at);
 
--- For people and dashboards.
+-- For people and dashboards. Bound scheduled_us, which the table is in order of.
 CREATE VIEW v_check_results AS
-SELECT to_timestamp(scheduled_at / 1e6) AS scheduled_at, monitor_id, region_id, attempt,
+SELECT scheduled_at AS scheduled_us, to_timestamp(scheduled_at / 1e6) AS scheduled_at, monitor_id, region_id, attempt,
        (ARRAY['unknown', 'up', 'degraded', 'down'])[verdict + 1] AS verdict, reason, duration_us / 1e3 AS duration_ms
 FROM check_results;
 

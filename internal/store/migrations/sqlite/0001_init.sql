@@ -72,6 +72,15 @@ CREATE TABLE monitors (
 ) STRICT;
 CREATE INDEX monitors_owner ON monitors (owner_id, id);
 
+-- The schedules a monitor followed: its results are found by their slots.
+CREATE TABLE monitor_schedules (
+    monitor_id  INTEGER NOT NULL REFERENCES monitors (id) ON DELETE CASCADE,
+    since       INTEGER NOT NULL,
+    interval_us INTEGER NOT NULL,
+    regions     TEXT    NOT NULL, -- JSON list
+    PRIMARY KEY (monitor_id, since)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE monitor_tags (
     monitor_id INTEGER NOT NULL REFERENCES monitors (id) ON DELETE CASCADE,
     tag        TEXT    NOT NULL,
@@ -120,7 +129,8 @@ CREATE TABLE regions (
 INSERT INTO regions (id, name) VALUES (0, 'default');
 
 -- One row per attempt, in order of time: see docs/decisions/0001. lag_us is from the
--- slot to the receipt of its job, wait_us from there to the probe's start.
+-- slot to the receipt of its job, wait_us from there to the probe's start. revision is
+-- negative when the result was not evaluated, being late or of a former revision.
 CREATE TABLE check_results (
     scheduled_at INTEGER NOT NULL,
     monitor_id   INTEGER NOT NULL,
@@ -130,7 +140,6 @@ CREATE TABLE check_results (
     verdict      INTEGER NOT NULL,
     reason       TEXT    NOT NULL,
     revision     INTEGER NOT NULL,
-    superseded   INTEGER NOT NULL,
     lag_us       INTEGER NOT NULL,
     wait_us      INTEGER NOT NULL,
     duration_us  INTEGER NOT NULL,
