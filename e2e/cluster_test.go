@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -36,10 +37,11 @@ type cluster struct {
 	entry atomic.Pointer[string]
 }
 
-// restart starts the named process again, with the arguments it had.
-func (c *cluster) restart(name string) {
+// restart starts the named process again, with the arguments it had, and extra
+// environment if there is any.
+func (c *cluster) restart(name string, env ...string) {
 	c.t.Helper()
-	c.procs[name] = start(c.t, c.env, c.args[name]...)
+	c.procs[name] = start(c.t, append(slices.Clone(c.env), env...), c.args[name]...)
 }
 
 func (c *cluster) run(name string, args ...string) *process {
@@ -91,7 +93,10 @@ func embedded(t testing.TB, smtp string, env ...string) *cluster {
 
 // scaled starts two of every role on PostgreSQL and Redis, the APIs behind the
 // HAProxy configuration that we ship.
-func scaled(t testing.TB, smtp string) *cluster {
+func scaled(t testing.TB, smtp string) *cluster { return scaledBy(t, smtp, 2) }
+
+// scaledBy is scaled with another number of each role.
+func scaledBy(t testing.TB, smtp string, each int) *cluster {
 	t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
@@ -100,7 +105,7 @@ func scaled(t testing.TB, smtp string) *cluster {
 		"VEDETTE_KEY="+base64.StdEncoding.EncodeToString(key), "VEDETTE_TRUSTED_PROXIES=127.0.0.1/32")
 	c.pg, c.redis = pg, redis
 	var apis []string
-	for i := 1; i <= 2; i++ {
+	for i := 1; i <= each; i++ {
 		for _, role := range []string{"scheduler", "worker", "notifier"} {
 			c.run(fmt.Sprintf("%s%d", role, i), "--roles", role, "--listen", freeAddr(t))
 		}
@@ -108,7 +113,10 @@ func scaled(t testing.TB, smtp string) *cluster {
 		c.run(fmt.Sprintf("api%d", i), "--roles", "api", "--listen", addr)
 		apis = append(apis, addr)
 	}
-	c.setEntry(balance(t, apis))
+	c.setEntry(apis[0])
+	if each > 1 {
+		c.setEntry(balance(t, apis))
+	}
 	c.ready()
 	c.login()
 	return c

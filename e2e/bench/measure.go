@@ -119,8 +119,8 @@ type span struct {
 	counts
 	targetStats
 	seconds float64
-	used    usage // over the window; rss at its end
-	rss     int64 // Vedette's own processes
+	used    usage // over the window
+	memory  int64 // at its end, of Vedette's own processes
 }
 
 func (s span) perCheck(d time.Duration) float64 {
@@ -150,7 +150,7 @@ func (b *bench) window(ctx context.Context, in *installation) (span, error) {
 	if err != nil {
 		return span{}, err
 	}
-	s := span{seconds: to.Sub(from).Seconds(), rss: own.rss, used: usage{cpu: after.cpu - before.cpu, written: after.written - before.written}}
+	s := span{seconds: to.Sub(from).Seconds(), memory: own.memory, used: usage{cpu: after.cpu - before.cpu, written: after.written - before.written}}
 	if s.targetStats, err = b.seen(); err != nil {
 		return s, err
 	}
@@ -208,7 +208,7 @@ func (b *bench) steady(ctx context.Context, mode string) error {
 		cpu := s.perCheck(s.used.cpu)
 		row(fmt.Sprintf("%s, %d monitors, %d checks/s", mode, b.monitors, rate),
 			"CPU %.0f µs a check, everything counted = %.2f × bare loop (%.0f µs); memory %.0f MB; interval deviation p50 %.1f, p99 %.1f ms; %.0f bytes to disk a check; missed %.2f %%",
-			cpu, cpu/bare.MicroCPU, bare.MicroCPU, float64(s.rss)/1e6, s.P50, s.P99, float64(s.used.written)/float64(max(s.up, 1)), missed(s, rate))
+			cpu, cpu/bare.MicroCPU, bare.MicroCPU, float64(s.memory)/1e6, s.P50, s.P99, float64(s.used.written)/float64(max(s.up, 1)), missed(s, rate))
 	}
 	return nil
 }
@@ -260,7 +260,7 @@ func (b *bench) throughput(ctx context.Context, mode string) error {
 		most = max(most, stored)
 		row(fmt.Sprintf("%s, %d checks/s asked for = %.2f × the bare maximum", mode, rate, share),
 			"%.0f/s stored, missed %.2f %%, %.0f/s unknown, CPU %.0f µs a check = %.2f × bare loop at that rate (%.0f µs), deviation p99 %.1f ms, memory %.0f MB, %.0f bytes to disk a check, %d down",
-			stored, missed(s, rate), float64(s.unknown)/s.seconds, cpu, cpu/bare.MicroCPU, bare.MicroCPU, s.P99, float64(s.rss)/1e6, float64(s.used.written)/float64(max(s.up, 1)), s.down)
+			stored, missed(s, rate), float64(s.unknown)/s.seconds, cpu, cpu/bare.MicroCPU, bare.MicroCPU, s.P99, float64(s.memory)/1e6, float64(s.used.written)/float64(max(s.up, 1)), s.down)
 	}
 	rate := int(2 * most)
 	over, err := b.at(ctx, mode, b.plain, rate, rate)
@@ -268,7 +268,7 @@ func (b *bench) throughput(ctx context.Context, mode string) error {
 		return err
 	}
 	row(fmt.Sprintf("%s, %d checks/s asked for = 2 × what it did at most", mode, rate), "%.0f/s stored (%.0f %% of its maximum), %.0f/s unknown, %d down, memory %.0f MB",
-		float64(over.up)/over.seconds, 100*float64(over.up)/over.seconds/most, float64(over.unknown)/over.seconds, over.down, float64(over.rss)/1e6)
+		float64(over.up)/over.seconds, 100*float64(over.up)/over.seconds/most, float64(over.unknown)/over.seconds, over.down, float64(over.memory)/1e6)
 	return nil
 }
 

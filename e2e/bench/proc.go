@@ -13,7 +13,7 @@ import (
 type usage struct {
 	cpu     time.Duration
 	written int64 // bytes handed to the disk
-	rss     int64 // bytes resident now
+	memory  int64 // bytes resident now; pages that several share are divided among them
 }
 
 // tick of /proc/PID/stat: USER_HZ, 100 on every Linux that Go runs on (man 5 proc).
@@ -45,8 +45,13 @@ func (u *usage) add(pid int) {
 		n, _ := strconv.ParseInt(f[i], 10, 64)
 		u.cpu += time.Duration(n) * tick
 	}
-	pages, _ := strconv.ParseInt(f[21], 10, 64)
-	u.rss += pages * int64(os.Getpagesize())
+	rollup, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	for line := range strings.Lines(string(rollup)) {
+		if f := strings.Fields(line); f[0] == "Pss:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			u.memory += n << 10
+		}
+	}
 	io, _ := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 	for line := range strings.Lines(string(io)) {
 		if v, ok := strings.CutPrefix(line, "write_bytes: "); ok {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"vedette/internal/config"
 	"vedette/internal/queue"
@@ -80,6 +82,9 @@ func (a *App) connect(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	p := &process{App: a, holder: holder(), installation: installation(key)}
+	if a.cfg.SQLite() && p.lockData() {
+		p.holder = "alone"
+	}
 	err = untilReady(ctx, a.log, &a.status, "database", func(ctx context.Context) (err error) {
 		p.store, err = openStore(ctx, a.cfg.Storage, key, a.log)
 		return err
@@ -95,4 +100,22 @@ func (a *App) connect(ctx context.Context) (*process, error) {
 		return nil, errors.Join(err, p.store.Close())
 	}
 	return p, nil
+}
+
+// lockData reports whether this process is the only one on its SQLite database; the
+// kernel gives the lock back when it ends, however it ends. Then what its former life
+// held is its own again at once: the scheduler's lease and deliveries under way. A
+// second process on the same database goes on as several on PostgreSQL do.
+func (p *process) lockData() bool {
+	path := filepath.Join(p.cfg.Data, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			p.lock = f
+			return true
+		}
+		err = errors.Join(err, f.Close())
+	}
+	p.log.Warn("another process uses this database, leases keep them apart", slog.String("lock", path), slog.Any("error", err))
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 type process struct {
 	*App
 	holder       string
+	lock         *os.File // nil unless this process is alone on its SQLite database
 	installation string
 	store        *store.Store
 	broker       queue.Broker
@@ -193,7 +195,11 @@ func (p *process) checkNow(ctx context.Context, j uptime.Job) error {
 
 // close lets go of what connect made.
 func (p *process) close() {
-	if err := errors.Join(p.broker.Close(), p.store.Close()); err != nil {
+	err := errors.Join(p.broker.Close(), p.store.Close())
+	if p.lock != nil {
+		err = errors.Join(err, p.lock.Close())
+	}
+	if err != nil {
 		p.log.Warn("not closed cleanly", slog.Any("error", err))
 	}
 }

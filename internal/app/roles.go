@@ -44,6 +44,11 @@ func (p *process) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if p.lock != nil { // its former life cannot be sending any more
+			if err := p.store.ReleaseClaims(ctx); err != nil {
+				p.log.Warn("deliveries under way at the last end wait for their lease", slog.Any("error", err))
+			}
+		}
 		g.Go(func() error { return n.Run(ctx) })
 	}
 	if p.cfg.Pprof != "" {
@@ -71,7 +76,8 @@ func (p *process) startChecks(ctx context.Context, g *errgroup.Group) {
 			}
 			w, err := worker.New(worker.Options{Queue: q, Store: p.store, Compile: p.probes.Compile, Recorder: p.recorder,
 				Health: worker.NewSelfCheck(p.cfg.Sentinels, p.guard.DialContext),
-				Region: p.cfg.Region, Concurrency: p.cfg.Concurrency, Logger: p.log, Metrics: p.registry})
+				Region: p.cfg.Region, Concurrency: p.cfg.Concurrency, Logger: p.log, Metrics: p.registry,
+				Failpoint: p.fail.Hook("worker")})
 			if err != nil {
 				return err
 			}
@@ -81,7 +87,7 @@ func (p *process) startChecks(ctx context.Context, g *errgroup.Group) {
 	if p.cfg.Has(config.RoleScheduler) {
 		g.Go(func() error {
 			s, err := schedule.New(schedule.Options{Store: p.store, Queues: p.broker, Hints: p.broker, Recorder: p.recorder,
-				Holder: p.holder, Logger: p.log, Metrics: p.registry})
+				Holder: p.holder, Logger: p.log, Metrics: p.registry, Failpoint: p.fail.Hook("schedule")})
 			if err != nil {
 				return err
 			}

@@ -42,7 +42,7 @@ type Options struct {
 	PerChannel  int           // sends under way per channel, over all processes; default 4
 	InFlight    int           // sends under way in this process; default 512
 	SendTimeout time.Duration // of one attempt; default 15 s
-	Lease       time.Duration // of a claim; default 60 s, at least SendTimeout + 10 s
+	Lease       time.Duration // of a claim; default 30 s, at least SendTimeout + 10 s
 	Sweep       time.Duration // between sweeps; default 3 s
 	Drain       time.Duration // for sends under way when Run is told to stop; default 8 s
 
@@ -71,7 +71,7 @@ func (o *Options) validate() error {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.SendTimeout, 15 * time.Second}, {&o.Lease, time.Minute}, {&o.Sweep, 3 * time.Second}, {&o.Drain, 8 * time.Second}} {
+	}{{&o.SendTimeout, 15 * time.Second}, {&o.Lease, 30 * time.Second}, {&o.Sweep, 3 * time.Second}, {&o.Drain, 8 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

@@ -177,7 +177,9 @@ func (a *Auditor) tick(ctx context.Context, now time.Time) error {
 	if !a.s.Leading() {
 		return nil
 	}
-	return a.s.o.Store.SetProgress(ctx, progressAudit, uptime.Instant(now))
+	err := a.s.o.Store.SetProgress(ctx, progressAudit, uptime.Instant(now))
+	a.s.o.Failpoint("audited")
+	return err
 }
 
 func (a *Auditor) recordGaps(ctx context.Context) error {

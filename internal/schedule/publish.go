@@ -163,6 +163,7 @@ func (p *publisher) publish(ctx context.Context, q queue.Queue, jobs []uptime.Jo
 		return err
 	}
 	p.s.m.jobs.Add(float64(len(jobs)))
+	p.s.o.Failpoint("published")
 	return nil
 }
 

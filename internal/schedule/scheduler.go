@@ -47,6 +47,10 @@ type Options struct {
 	CatchUpRate int           // default 500 catch-up checks a second
 	Queue       queue.Options // of the job queues
 
+	// Failpoint, for tests, is called at each step's end with its name: due, published,
+	// audited.
+	Failpoint func(name string)
+
 	wall func() time.Time // the wall clock; tests step it
 }
 
@@ -65,6 +69,9 @@ func (o Options) defaults() Options {
 	}
 	if o.CatchUpRate == 0 {
 		o.CatchUpRate = 500
+	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
 	}
 	if o.wall == nil {
 		o.wall = time.Now

@@ -121,6 +121,9 @@ func (t *term) dispatchDue(ctx context.Context, now time.Time) time.Duration {
 		t.s.m.lateness.Observe(float64(n-at) / 1e6)
 		batches[j.Region] = append(batches[j.Region], j)
 	})
+	if len(batches) > 0 {
+		t.s.o.Failpoint("due")
+	}
 	for region, jobs := range batches {
 		t.publisher(ctx, region).add(jobs)
 	}

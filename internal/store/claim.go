@@ -171,6 +171,16 @@ func (s *Store) afterDelivery(ctx context.Context, tx *sql.Tx, c uptime.Claim, r
 	return s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: d.OwnerID, Type: "delivery.changed", MonitorID: c.Alert.MonitorID, Incident: d.IncidentID, Delivery: d.ID})
 }
 
+// ReleaseClaims ends the lease of every delivery that is being sent: for an
+// installation of one process, which has just started, they are a dead process's. The
+// fence stays: should that one live after all, its outcome is not taken.
+func (s *Store) ReleaseClaims(ctx context.Context) error {
+	return s.tx(ctx, "release claims", func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE deliveries SET lease_until = 0 WHERE status = 'sending'`)
+		return err
+	})
+}
+
 // NextDelivery: see notify.Store.
 func (s *Store) NextDelivery(ctx context.Context) (at time.Time, err error) {
 	const q = `SELECT coalesce(min(CASE WHEN status = 'sending' THEN lease_until ELSE next_at END), 0) FROM deliveries WHERE status IN ('pending', 'sending')`

@@ -72,10 +72,12 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 			stored = attempt > 0 || t.abandoned.Load()
 			return
 		}
+		w.o.Failpoint("checked")
 		rec, ok := w.record(work, r)
 		if !ok {
 			return
 		}
+		w.o.Failpoint("recorded")
 		stored = true
 		if r.Verdict != uptime.VerdictDown || attempt >= t.c.monitor.Confirm.Failures || down(rec.State, t.job.Region) {
 			return

@@ -49,6 +49,10 @@ type Options struct {
 	Held        int           // about how many jobs in hand, waiting ones included; default 4 × Concurrency
 	Lease       time.Duration // the queue's; default 30 s
 	StartLag    time.Duration // longest wait here before a check is starved; default 5 s
+
+	// Failpoint, for tests, is called at each step's end with its name: received,
+	// checked, recorded, acknowledged.
+	Failpoint func(name string)
 }
 
 func (o Options) defaults() Options {
@@ -76,6 +80,9 @@ func (o Options) defaults() Options {
 	if o.StartLag == 0 {
 		o.StartLag = 5 * time.Second
 	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
+	}
 	return o
 }
 
@@ -87,7 +94,7 @@ type Worker struct {
 	gate  *gate
 	watch *watchdog
 
-	late  atomic.Int64 // ns: the mean lateness of this process
+	late atomic.Int64 // ns: the mean lateness of this process
 
 	mu    sync.Mutex          // guards what follows
 	held  map[string]struct{} // message ids in hand, to extend
@@ -146,6 +153,7 @@ func (w *Worker) receive(ctx, work context.Context, jobs *sync.WaitGroup) error 
 	if err != nil || len(msgs) == 0 {
 		return err
 	}
+	w.o.Failpoint("received")
 	got := uptime.Now()
 	tasks := make([]*task, 0, len(msgs))
 	for _, m := range msgs {
@@ -221,7 +229,9 @@ func (w *Worker) flush(ctx context.Context) {
 		w.mu.Lock()
 		w.done = append(w.done, ids[:min(len(ids), w.o.Held)]...)
 		w.mu.Unlock()
+		return
 	}
+	w.o.Failpoint("acknowledged")
 }
 
 // finish lets go of a job: acknowledged when its results are stored, else left.
