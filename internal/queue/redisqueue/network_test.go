@@ -151,7 +151,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 func TestNothingTakenIsLostOnABadNetwork(t *testing.T) {
 	t.Parallel()
-	const total, batch = 3000, 10
+	const least, most, batch = 3000, 60_000, 10 // goes on beyond the least until the network has failed a publication
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	b, proxy, server := behindProxy(t)
@@ -164,9 +164,9 @@ func TestNothingTakenIsLostOnABadNetwork(t *testing.T) {
 	for range 3 {
 		wg.Go(func() { j.consume(ctx, q) })
 	}
-	failures := 0
-	for i := 0; i < total; i += batch {
-		for q.Publish(ctx, queuetest.Items(i, batch)) != nil {
+	failures, total := 0, 0
+	for ; total < least || (failures == 0 && total < most); total += batch {
+		for q.Publish(ctx, queuetest.Items(total, batch)) != nil {
 			failures++
 		}
 		pause(ctx, 5*time.Millisecond)
