@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -53,9 +54,45 @@ func (b *bench) latency(ctx context.Context, mode string) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.stages(ctx, mode, in); err != nil {
+		return err
+	}
 	slices.Sort(l.took)
 	row(mode+", failing answer → webhook received", "p50 %.1f ms, p99 %.1f ms (%d outages)", quantile(l.took, 0.5), quantile(l.took, 0.99), len(l.took))
 	return nil
+}
+
+// stages tells which step the time went to, from what is on record.
+func (o *outage) stages(ctx context.Context, mode string, in *installation) error {
+	const q = `SELECT m.target, a.created_at, d.created_at, t.started_at, t.finished_at, d.done_at FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+ JOIN monitors m ON m.id = a.monitor_id JOIN delivery_attempts t ON t.delivery_id = d.id AND t.number = 1`
+	rows, err := in.db.QueryContext(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	names := []string{"answered to decided", "decided to routed", "routed to sent", "sent to answered", "answered to on record"}
+	took := make([][]float64, len(names))
+	for rows.Next() {
+		var target string
+		var at [6]int64
+		if err := rows.Scan(&target, &at[1], &at[2], &at[3], &at[4], &at[5]); err != nil {
+			return err
+		}
+		page, err := url.Parse(target)
+		if err != nil {
+			return err
+		}
+		at[0] = o.failed[page.Path].UnixMicro()
+		for i := range names {
+			took[i] = append(took[i], float64(at[i+1]-at[i])/1000)
+		}
+	}
+	for i, name := range names {
+		slices.Sort(took[i])
+		row(mode+", of which "+name, "p50 %.1f ms, p99 %.1f ms", quantile(took[i], 0.5), quantile(took[i], 0.99))
+	}
+	return rows.Err()
 }
 
 // outage is a site whose pages break on demand and a receiver that notes how long

@@ -11,9 +11,10 @@ import (
 // interval is a half-open span of time.
 type interval struct{ from, to time.Time }
 
-// Uptime: see service.Monitors. It is weighted by time: what lies in a gap is
-// unknown (or paused) whatever an incident says, the rest of incidents is down, and
-// the rest of the monitor's life is up.
+// Uptime: see service.Monitors. It is weighted by time: what lies in a gap, or after
+// the last moment the auditor vouches for while it is away, is unknown (or paused)
+// whatever an incident says, the rest of incidents is down, and the rest of the
+// monitor's life is up. A monitor's life begins with a gap, until its first verdict.
 func (s *Store) Uptime(ctx context.Context, owner, id int64, from, to time.Time) (uptime.Uptime, error) {
 	u := uptime.Uptime{From: from, To: to}
 	v, err := s.Monitor(ctx, owner, id)
@@ -47,6 +48,13 @@ func (s *Store) Uptime(ctx context.Context, owner, id int64, from, to time.Time)
 		}
 		unknown = append(unknown, span)
 	}
+	audited, err := s.Progress(ctx, "audit")
+	if err != nil {
+		return u, err
+	}
+	if since := later(audited, v.CreatedAt); now.Sub(since) > vouchLimit(&v) {
+		unknown = append(unknown, interval{since, now}) // nobody looks at present: see vouch
+	}
 	down, err := s.outages(ctx, id, window)
 	if err != nil {
 		return u, err
@@ -65,6 +73,13 @@ func (s *Store) Uptime(ctx context.Context, owner, id int64, from, to time.Time)
 		u.Coverage = float64(seen) / float64(seen+u.Unknown)
 	}
 	return u, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // outages are the monitor's incidents that touch the window; an open one lasts.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,10 +110,12 @@ func (s *Store) CreateMonitor(ctx context.Context, m uptime.Monitor) (uptime.Mon
 		if err := saveSchedule(ctx, tx, &m); err != nil {
 			return err
 		}
+		gap := uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Pending} // until its first verdict
 		if !m.Enabled {
-			if err := s.insertGaps(ctx, tx, uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Paused}); err != nil {
-				return err
-			}
+			gap.Cause = uptime.Paused
+		}
+		if err := s.insertGaps(ctx, tx, gap); err != nil {
+			return err
 		}
 		return s.linkMonitor(ctx, tx, m)
 	})
@@ -201,6 +204,7 @@ func (s *Store) switchMonitor(ctx context.Context, tx *sql.Tx, old, m uptime.Mon
 	}
 	reset := uptime.Change{State: uptime.State{MonitorID: m.ID, Since: now}}
 	if m.Enabled {
+		reset.OpenGap = &uptime.Gap{MonitorID: m.ID, From: now, Cause: uptime.Pending}
 		_, err := s.apply(ctx, tx, []decided{{&uptime.Facts{Monitor: m, State: uptime.State{Reason: uptime.Paused}}, reset}})
 		return nil, err
 	}
@@ -238,10 +242,29 @@ func (s *Store) DeleteMonitor(ctx context.Context, owner, id int64) (alerts []in
 	return alerts, err
 }
 
-// ParkMonitor: see worker.Store.
+// ParkMonitor: see worker.Store. Nobody looks at a parked monitor, so nothing is
+// known of it from now on; an incident that is open stays so until somebody does.
 func (s *Store) ParkMonitor(ctx context.Context, id, revision int64, problem string) error {
 	return s.tx(ctx, "park monitor", func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE monitors SET problem = $3 WHERE id = $1 AND revision = $2`, id, revision, problem)
+		now := uptime.Now()
+		n, err := affected(tx.ExecContext(ctx, `UPDATE monitors SET problem = $3 WHERE id = $1 AND revision = $2 AND problem = ''`, id, revision, problem))
+		if err != nil || n == 0 {
+			return err
+		}
+		states, err := s.lockStates(ctx, tx, []int64{id})
+		if err != nil {
+			return err
+		}
+		c := uptime.Change{State: uptime.State{MonitorID: id, Reason: uptime.BadConfig, Message: problem, Since: now},
+			OpenGap: &uptime.Gap{MonitorID: id, From: now, Cause: uptime.BadConfig}}
+		if err := s.openGaps(ctx, tx, []int64{id}, func(uptime.Gap) { c.OpenGap = nil }); err != nil {
+			return err
+		}
+		f := uptime.Facts{Monitor: uptime.Monitor{ID: id}, State: states[id]}
+		if err := tx.QueryRowContext(ctx, `SELECT owner_id FROM monitors WHERE id = $1`, id).Scan(&f.Monitor.OwnerID); err != nil {
+			return err
+		}
+		_, err = s.apply(ctx, tx, []decided{{&f, c}})
 		return err
 	})
 }
@@ -288,7 +311,11 @@ func (s *Store) ListMonitors(ctx context.Context, f uptime.MonitorFilter) ([]upt
 		add(`EXISTS (SELECT 1 FROM monitor_tags t WHERE t.monitor_id = m.id AND t.tag = $%d)`, tag)
 	}
 	if f.Verdict != nil {
-		add(`coalesce(s.verdict, 0) = $%d`, int64(*f.Verdict))
+		audited, err := s.Progress(ctx, "audit")
+		if err != nil {
+			return nil, err
+		}
+		add(vouchedVerdict+` = $%[3]d`, micro(uptime.Now()), micro(audited), int64(*f.Verdict))
 	}
 	if f.Enabled != nil {
 		add(`m.enabled = $%d`, bit(*f.Enabled))
@@ -355,16 +382,23 @@ func vouch(v *uptime.MonitorView, audited, now time.Time) {
 	if !v.Enabled || v.State.Verdict == uptime.VerdictUnknown {
 		return
 	}
-	limit := v.Interval*5/2 + v.Interval + v.Timeout + auditGrace
 	if audited.Before(v.State.Since) {
 		audited = v.State.Since // nothing was due before
 	}
-	if now.Sub(audited) <= limit {
+	if now.Sub(audited) <= vouchLimit(v) {
 		return
 	}
 	v.State.Verdict, v.State.Reason, v.State.Since = uptime.VerdictUnknown, uptime.Blind, audited
 	v.State.Message = "No scheduler has vouched for this monitor's checks since then."
 }
+
+func vouchLimit(v *uptime.MonitorView) time.Duration {
+	return v.Interval*5/2 + v.Interval + v.Timeout + auditGrace
+}
+
+// vouchedVerdict is the verdict after vouch, in SQL: of now and the audit's progress.
+var vouchedVerdict = `CASE WHEN m.enabled = 1 AND $%[1]d - CASE WHEN s.since > $%[2]d THEN s.since ELSE $%[2]d END
+ > m.interval_us * 7 / 2 + m.timeout_us + ` + strconv.FormatInt(auditGrace.Microseconds(), 10) + ` THEN 0 ELSE coalesce(s.verdict, 0) END`
 
 const selectActive = `SELECT id, owner_id, revision, interval_us, timeout_us, confirm_failures, confirm_interval, confirm_successes, scheduled_since, regions
  FROM monitors WHERE enabled = 1 AND problem = '' AND `

@@ -61,6 +61,7 @@ const (
 	Missed        Reason = "missed"          // the slot's time passed before a worker took it
 	Blind         Reason = "monitor_blind"   // no verdict for 2.5 intervals
 	NotRunning    Reason = "not_running"     // no scheduler ran
+	Pending       Reason = "pending"         // new or switched on again, and not checked yet
 	Paused        Reason = "paused"          // switched off by a person
 	OwnNetwork    Reason = "own_network"     // our network or resolver is gone
 	OwnResources  Reason = "own_resources"   // descriptors, ports or memory of this machine
