@@ -40,7 +40,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.cfg.Has(config.RoleNotifier) {
 		n, err := notify.New(notify.Options{Store: p.store, Queue: p.alerts, Providers: p.providers, Installation: p.installation,
-			Holder: p.holder, Logger: p.log, Registerer: p.registry, Failpoint: p.fail.Hook("notify")})
+			Logger: p.log, Registerer: p.registry, Failpoint: p.fail.Hook("notify")})
 		if err != nil {
 			return err
 		}

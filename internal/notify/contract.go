@@ -9,20 +9,21 @@ import (
 
 // Store keeps alerts and deliveries.
 type Store interface {
-	// RouteAlert writes the deliveries of one alert, at most once: in one transaction
-	// it locks the alert, calls route with it and the candidate channels (the
+	// RouteAlerts writes the deliveries of alerts, once for each: in one transaction
+	// it locks the alerts, calls route with each and its candidate channels (the
 	// monitor's, and the owner's defaults; for an incident of our own the defaults of
-	// every administrator), inserts what route returns and sets RoutedAt.
-	// It returns nil when the alert was routed already or does not exist.
-	RouteAlert(ctx context.Context, alertID int64, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) ([]uptime.Delivery, error)
+	// every administrator), inserts what route returns and sets RoutedAt. Deliveries
+	// that could be claimed right after (see ClaimDeliveries) are claimed along,
+	// within terms, since every commit that people wait for costs them time.
+	// Alerts that were routed already or do not exist are left out.
+	RouteAlerts(ctx context.Context, ids []int64, terms uptime.ClaimTerms, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) ([]uptime.Routed, error)
 	// UnroutedAlerts are alerts whose hint may have been lost: written before t, not routed.
 	UnroutedAlerts(ctx context.Context, before time.Time, limit int) ([]int64, error)
-	// ClaimDeliveries takes up to limit deliveries that are due (pending and NextAt
-	// passed, or sending with their lease over), oldest first, at most perChannel of
-	// one channel counting those already being sent, never one whose incident has an
-	// earlier delivery for the same channel that is not final. Each claim's attempt
-	// row (OutcomeUnknown) is written in the same transaction.
-	ClaimDeliveries(ctx context.Context, holder string, lease time.Duration, limit, perChannel int) ([]uptime.Claim, error)
+	// ClaimDeliveries takes, within terms, deliveries that are due (pending and NextAt
+	// passed, or sending with their lease over), oldest first, never one whose
+	// incident has an earlier delivery for the same channel that is not final. Each
+	// claim's attempt row (OutcomeUnknown) is written in the same transaction.
+	ClaimDeliveries(ctx context.Context, terms uptime.ClaimTerms) ([]uptime.Claim, error)
 	// FinishDelivery writes an attempt's outcome. A claim whose token is no longer
 	// current is reported as a Conflict and changes nothing but the attempt row.
 	FinishDelivery(ctx context.Context, c uptime.Claim, r uptime.SendResult) error

@@ -52,20 +52,30 @@ func (s *memStore) add(a uptime.Alert) int64 {
 	return a.ID
 }
 
-func (s *memStore) RouteAlert(_ context.Context, id int64, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) ([]uptime.Delivery, error) {
+func (s *memStore) RouteAlerts(_ context.Context, ids []int64, terms uptime.ClaimTerms, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) ([]uptime.Routed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.alerts[id]
-	if a == nil || !a.RoutedAt.IsZero() {
-		return nil, nil
+	var out []uptime.Routed
+	for _, id := range ids {
+		a := s.alerts[id]
+		if a == nil || !a.RoutedAt.IsZero() {
+			continue
+		}
+		r := uptime.Routed{Alert: *a, Deliveries: route(*a, slices.Clone(s.channels))}
+		for i := range r.Deliveries {
+			r.Deliveries[i].ID = int64(len(s.deliveries) + 1)
+			d := &memDelivery{Delivery: r.Deliveries[i]}
+			s.deliveries = append(s.deliveries, d)
+			if c, ok := s.claim(d, terms); ok {
+				terms.Limit--
+				r.Claims = append(r.Claims, c)
+				r.Deliveries[i] = d.Delivery
+			}
+		}
+		a.RoutedAt = uptime.Now()
+		out = append(out, r)
 	}
-	ds := route(*a, slices.Clone(s.channels))
-	for i := range ds {
-		ds[i].ID = int64(len(s.deliveries) + 1)
-		s.deliveries = append(s.deliveries, &memDelivery{Delivery: ds[i]})
-	}
-	a.RoutedAt = uptime.Now()
-	return ds, nil
+	return out, nil
 }
 
 func (s *memStore) UnroutedAlerts(_ context.Context, before time.Time, limit int) ([]int64, error) {
@@ -81,30 +91,34 @@ func (s *memStore) UnroutedAlerts(_ context.Context, before time.Time, limit int
 	return ids, nil
 }
 
-func (s *memStore) ClaimDeliveries(_ context.Context, _ string, lease time.Duration, limit, perChannel int) ([]uptime.Claim, error) {
+func (s *memStore) ClaimDeliveries(_ context.Context, terms uptime.ClaimTerms) ([]uptime.Claim, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := uptime.Now()
 	var claims []uptime.Claim
 	due := slices.Clone(s.deliveries)
 	slices.SortStableFunc(due, func(a, b *memDelivery) int { return cmp.Compare(a.NextAt.UnixMicro(), b.NextAt.UnixMicro()) })
 	for _, d := range due {
-		if len(claims) == limit {
-			break
+		if c, ok := s.claim(d, terms); ok {
+			terms.Limit--
+			claims = append(claims, c)
 		}
-		ready := d.Status == uptime.DeliveryPending && !d.NextAt.After(now) ||
-			d.Status == uptime.DeliverySending && !d.lease.After(now)
-		if !ready || s.busy(d, now) >= perChannel || s.blocked(d) {
-			continue
-		}
-		s.claimToken++
-		d.Status, d.token, d.lease = uptime.DeliverySending, strconv.Itoa(s.claimToken), now.Add(lease)
-		d.Attempts++
-		d.log = append(d.log, uptime.DeliveryAttempt{Number: d.Attempts, StartedAt: now, Outcome: uptime.OutcomeUnknown})
-		claims = append(claims, uptime.Claim{Delivery: d.Delivery, Attempt: d.Attempts, Token: d.token,
-			Channel: s.channel(d.ChannelID), Alert: *s.alerts[d.AlertID]})
 	}
 	return claims, nil
+}
+
+// claim takes d if terms and its order allow that. s.mu is held.
+func (s *memStore) claim(d *memDelivery, terms uptime.ClaimTerms) (c uptime.Claim, ok bool) {
+	now := uptime.Now()
+	ready := d.Status == uptime.DeliveryPending && !d.NextAt.After(now) ||
+		d.Status == uptime.DeliverySending && !d.lease.After(now)
+	if !ready || terms.Limit == 0 || s.busy(d, now) >= terms.PerChannel || s.blocked(d) {
+		return c, false
+	}
+	s.claimToken++
+	d.Status, d.token, d.lease = uptime.DeliverySending, strconv.Itoa(s.claimToken), now.Add(terms.Lease)
+	d.Attempts++
+	d.log = append(d.log, uptime.DeliveryAttempt{Number: d.Attempts, StartedAt: now, Outcome: uptime.OutcomeUnknown})
+	return uptime.Claim{Delivery: d.Delivery, Attempt: d.Attempts, Token: d.token, Channel: s.channel(d.ChannelID), Alert: *s.alerts[d.AlertID]}, true
 }
 
 func (s *memStore) busy(d *memDelivery, now time.Time) int {

@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,10 +35,8 @@ type Options struct {
 	// Installation is the random id of this installation; it makes delivery keys
 	// unique and may hold letters, digits and dashes.
 	Installation string
-	// Holder names this process in leases; default: none, leases are told apart by token.
-	Holder     string
-	Logger     *slog.Logger          // default: discards
-	Registerer prometheus.Registerer // default: none
+	Logger       *slog.Logger          // default: discards
+	Registerer   prometheus.Registerer // default: none
 
 	PerChannel  int           // sends under way per channel, over all processes; default 4
 	InFlight    int           // sends under way in this process; default 512
@@ -144,8 +143,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 	defer interrupt(nil)
 	n.trouble.begin(time.Now())
 	var loops sync.WaitGroup
-	loops.Go(func() { n.receive(ctx) })
-	loops.Go(func() { n.sweep(ctx) })
+	loops.Go(func() { n.receive(ctx, sendCtx) })
+	loops.Go(func() { n.sweep(ctx, sendCtx) })
 	loops.Go(func() { n.dispatch(ctx, sendCtx) })
 	<-ctx.Done()
 	timer := time.AfterFunc(n.opts.Drain, func() { interrupt(errDrained) })
@@ -156,7 +155,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 }
 
 // receive takes alert ids from the queue and routes them at once.
-func (n *Notifier) receive(ctx context.Context) {
+func (n *Notifier) receive(ctx, sendCtx context.Context) {
 	for failing := false; ctx.Err() == nil; {
 		msgs, err := n.opts.Queue.Receive(ctx, 64, time.Second)
 		if err != nil && ctx.Err() == nil {
@@ -169,14 +168,15 @@ func (n *Notifier) receive(ctx context.Context) {
 		}
 		failing = false
 		n.opts.Failpoint("received")
-		n.routeMessages(ctx, msgs)
+		n.routeMessages(ctx, sendCtx, msgs)
 	}
 }
 
 // routeMessages routes what was received and acknowledges what is done. An alert
 // that could not be routed is left to its lease and to the sweep.
-func (n *Notifier) routeMessages(ctx context.Context, msgs []queue.Message) {
-	done := make([]string, 0, len(msgs))
+func (n *Notifier) routeMessages(ctx, sendCtx context.Context, msgs []queue.Message) {
+	var ids []int64
+	messages := map[int64][]string{} // by alert
 	for _, m := range msgs {
 		var ref uptime.AlertRef
 		if err := ref.UnmarshalBinary(m.Body); err != nil {
@@ -186,9 +186,14 @@ func (n *Notifier) routeMessages(ctx context.Context, msgs []queue.Message) {
 			}
 			continue
 		}
-		if n.route(ctx, ref.ID) == nil {
-			done = append(done, m.ID)
+		if len(messages[ref.ID]) == 0 {
+			ids = append(ids, ref.ID)
 		}
+		messages[ref.ID] = append(messages[ref.ID], m.ID)
+	}
+	var done []string
+	for _, id := range n.route(ctx, sendCtx, ids) {
+		done = append(done, messages[id]...)
 	}
 	if len(done) == 0 {
 		return
@@ -198,33 +203,64 @@ func (n *Notifier) routeMessages(ctx context.Context, msgs []queue.Message) {
 	}
 }
 
-// route writes one alert's deliveries and has them claimed at once.
-func (n *Notifier) route(ctx context.Context, alertID int64) error {
-	var alert uptime.Alert
-	ds, err := n.opts.Store.RouteAlert(ctx, alertID, func(a uptime.Alert, cs []uptime.Channel) []uptime.Delivery {
-		alert = a
-		return Route(n.opts.Installation, a, cs)
+// route writes the deliveries of alerts, starts those that may be sent at once and
+// returns the alerts that need no routing any more. Where they cannot be routed
+// together, one of them may be to blame: then each is routed alone.
+func (n *Notifier) route(ctx, sendCtx context.Context, ids []int64) (done []int64) {
+	if len(ids) == 0 {
+		return nil
+	}
+	err := n.routeTogether(ctx, sendCtx, ids)
+	switch {
+	case err == nil:
+		return ids
+	case len(ids) > 1 && !uptime.Is(err, uptime.Unavailable):
+		for _, id := range ids {
+			done = append(done, n.route(ctx, sendCtx, []int64{id})...)
+		}
+		return done
+	}
+	n.log.Warn("alerts not routed yet", slog.Int("alerts", len(ids)), slog.Int64("alert_id", ids[0]), slog.Any("error", err))
+	return nil
+}
+
+func (n *Notifier) routeTogether(ctx, sendCtx context.Context, ids []int64) error {
+	// What commits claims must reach its sends, so the statement is not cut short.
+	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	var routed []uptime.Routed
+	err := n.start(sendCtx, 128, func(terms uptime.ClaimTerms) (claims []uptime.Claim, err error) {
+		routed, err = n.opts.Store.RouteAlerts(storeCtx, ids, terms, func(a uptime.Alert, cs []uptime.Channel) []uptime.Delivery {
+			return Route(n.opts.Installation, a, cs)
+		})
+		if err != nil {
+			return nil, err
+		}
+		n.opts.Failpoint("routed")
+		for _, r := range routed {
+			claims = append(claims, r.Claims...)
+		}
+		return claims, nil
 	})
 	if err != nil {
-		n.log.Warn("alert not routed yet", slog.Int64("alert_id", alertID), slog.Any("error", err))
 		return err
 	}
-	n.opts.Failpoint("routed")
-	if alert.ID == 0 { // routed before
-		return nil
-	}
-	if heard(ds) {
+	for _, r := range routed {
+		if !heard(r.Deliveries) {
+			n.unheard(ctx, r.Alert, len(r.Deliveries))
+			continue
+		}
 		n.metrics.routed.WithLabelValues("routed").Inc()
-		nudge(n.wake)
-		return nil
+		if len(r.Claims) < len(r.Deliveries) {
+			nudge(n.wake)
+		}
 	}
-	n.unheard(ctx, alert, len(ds))
 	return nil
 }
 
 // sweep routes alerts whose hint was lost, at start, then every Options.Sweep and
 // when woken.
-func (n *Notifier) sweep(ctx context.Context) {
+func (n *Notifier) sweep(ctx, sendCtx context.Context) {
 	tick := time.NewTicker(n.opts.Sweep)
 	defer tick.Stop()
 	grace := time.Duration(0) // at start and when woken nothing is known to be on its way
@@ -233,10 +269,8 @@ func (n *Notifier) sweep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			n.log.Warn("unrouted alerts not read", slog.Any("error", err))
 		}
-		for _, id := range ids {
-			if n.route(ctx, id) == nil {
-				n.metrics.swept.Inc()
-			}
+		for some := range slices.Chunk(ids, 64) {
+			n.metrics.swept.Add(float64(len(n.route(ctx, sendCtx, some))))
 		}
 		n.settle(ctx)
 		nudge(n.wake)

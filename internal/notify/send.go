@@ -17,11 +17,7 @@ var errDrained = errors.New("stopping: the send took longer than the drain time"
 // claim that it has no slot for.
 func (n *Notifier) dispatch(ctx, sendCtx context.Context) {
 	for ctx.Err() == nil {
-		wait := n.opts.Sweep
-		if free := cap(n.slots) - len(n.slots); free > 0 {
-			wait = n.claim(ctx, sendCtx, min(free, 128))
-		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(n.claim(ctx, sendCtx))
 		select {
 		case <-ctx.Done():
 		case <-n.wake:
@@ -31,32 +27,62 @@ func (n *Notifier) dispatch(ctx, sendCtx context.Context) {
 	}
 }
 
-// claim takes up to limit due deliveries and returns how long until the next try.
-func (n *Notifier) claim(ctx, sendCtx context.Context, limit int) time.Duration {
+// storeTimeout bounds a transaction that claims.
+const storeTimeout = 5 * time.Second
+
+// claim takes due deliveries and returns how long until the next try.
+func (n *Notifier) claim(ctx, sendCtx context.Context) time.Duration {
 	// A claim that commits must reach its send, so the statement is not cut short.
-	claimCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	claimCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	taken := time.Now()
-	claims, err := n.opts.Store.ClaimDeliveries(claimCtx, n.opts.Holder, n.opts.Lease, limit, n.opts.PerChannel)
-	if err != nil {
+	full := false
+	err := n.start(sendCtx, 128, func(terms uptime.ClaimTerms) ([]uptime.Claim, error) {
+		if terms.Limit == 0 {
+			return nil, nil // a send that ends wakes us
+		}
+		claims, err := n.opts.Store.ClaimDeliveries(claimCtx, terms)
+		full = len(claims) == terms.Limit
+		return claims, err
+	})
+	switch {
+	case err != nil:
 		n.log.Warn("deliveries not claimed", slog.Any("error", err))
 		return n.opts.Sweep
+	case full:
+		return 0
+	}
+	return n.untilNext(claimCtx)
+}
+
+// start reserves up to most free slots, has take claim within them, and sends what
+// it claimed. Nothing is claimed that there is no slot for.
+func (n *Notifier) start(sendCtx context.Context, most int, take func(uptime.ClaimTerms) ([]uptime.Claim, error)) error {
+	reserved := 0
+	for reserved < most {
+		select {
+		case n.slots <- struct{}{}:
+			reserved++
+			continue
+		default:
+		}
+		break
+	}
+	taken := time.Now()
+	claims, err := take(uptime.ClaimTerms{Lease: n.opts.Lease, Limit: reserved, PerChannel: n.opts.PerChannel})
+	for range reserved - len(claims) {
+		<-n.slots
 	}
 	if len(claims) > 0 {
 		n.opts.Failpoint("claimed")
 	}
 	for _, c := range claims {
-		n.slots <- struct{}{} // free: only this goroutine fills slots
 		n.sends.Go(func() {
 			n.send(sendCtx, c, taken.Add(n.opts.Lease))
 			<-n.slots
 			nudge(n.wake) // its channel may have more waiting
 		})
 	}
-	if len(claims) == limit {
-		return 0
-	}
-	return n.untilNext(claimCtx)
+	return err
 }
 
 // untilNext is how long until a delivery becomes due, at most Options.Sweep. One

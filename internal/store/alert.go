@@ -29,28 +29,46 @@ func scanAlert(r row) (a uptime.Alert, err error) {
 	return a, done()
 }
 
-// RouteAlert: see notify.Store.
-func (s *Store) RouteAlert(ctx context.Context, alertID int64, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) (out []uptime.Delivery, err error) {
-	err = s.tx(ctx, "route alert", func(ctx context.Context, tx *sql.Tx) error {
-		out = nil
-		a, err := scanAlert(tx.QueryRowContext(ctx, `SELECT `+alertColumns+` FROM alerts a WHERE a.id = $1 AND a.routed_at = 0`+s.d.forUpdate(), alertID))
-		if err == sql.ErrNoRows {
-			return nil
+// RouteAlerts: see notify.Store.
+func (s *Store) RouteAlerts(ctx context.Context, ids []int64, terms uptime.ClaimTerms, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) (out []uptime.Routed, err error) {
+	err = s.tx(ctx, "route alerts", func(ctx context.Context, tx *sql.Tx) error {
+		if out, err = unrouted(ctx, tx, s.d, ids); err != nil || len(out) == 0 {
+			return err
 		}
+		channels := make([][]uptime.Channel, len(out))
+		for i := range out {
+			r := &out[i]
+			if channels[i], err = s.candidates(ctx, tx, r.Alert); err != nil {
+				return err
+			}
+			r.Deliveries = route(r.Alert, channels[i])
+		}
+		room, err := s.room(ctx, tx, terms, out)
 		if err != nil {
 			return err
 		}
-		channels, err := s.candidates(ctx, tx, a)
-		if err != nil {
-			return err
-		}
-		for _, d := range route(a, channels) {
-			if err := insertDelivery(ctx, tx, &d); err != nil {
+		now := uptime.Now()
+		for i := range out {
+			if err := room.send(ctx, tx, &out[i], channels[i], now); err != nil {
 				return wrap("insert delivery", err)
 			}
-			out = append(out, d)
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE alerts SET routed_at = $2 WHERE id = $1`, alertID, micro(uptime.Now()))
+		if err := s.execValues(ctx, tx, attemptColumns, room.attempts, insertAttempts); err != nil {
+			return wrap("insert attempts", err)
+		}
+		in, args := s.d.in("id", 2, ids)
+		_, err = tx.ExecContext(ctx, `UPDATE alerts SET routed_at = $1 WHERE `+in+` AND routed_at = 0`, append([]any{micro(now)}, args...)...)
+		return err
+	})
+	return out, err
+}
+
+// unrouted locks the alerts that are not routed yet.
+func unrouted(ctx context.Context, tx *sql.Tx, d dialect, ids []int64) (out []uptime.Routed, err error) {
+	in, args := d.in("a.id", 1, ids)
+	err = queryOn(ctx, tx, `SELECT `+alertColumns+` FROM alerts a WHERE `+in+` AND a.routed_at = 0 ORDER BY a.id`+d.forUpdate(), args, func(r row) error {
+		a, err := scanAlert(r)
+		out = append(out, uptime.Routed{Alert: a})
 		return err
 	})
 	return out, err
@@ -98,7 +116,7 @@ func (s *Store) TestChannel(ctx context.Context, owner, id int64) (deliveryID, a
 		}
 		d := uptime.Delivery{AlertID: a.ID, ChannelID: c.ID, OwnerID: c.OwnerID, Key: uptime.DeliveryKey(s.opts.Installation, a, c.ID), Kind: a.Kind,
 			ChannelName: c.Name, ChannelType: c.Type, Status: uptime.DeliveryPending, NextAt: now, CreatedAt: now}
-		if err := insertDelivery(ctx, tx, &d); err != nil {
+		if err := insertDelivery(ctx, tx, &d, "", 0); err != nil {
 			return err
 		}
 		deliveryID, alertID = d.ID, a.ID

@@ -23,16 +23,16 @@ const claimOne = `UPDATE deliveries SET status = 'sending', lease_until = $2, to
 const selectClaim = `SELECT ` + deliveryColumns + `, ` + alertColumns + ` FROM deliveries d JOIN alerts a ON a.id = d.alert_id WHERE d.id = $1`
 
 // ClaimDeliveries: see notify.Store.
-func (s *Store) ClaimDeliveries(ctx context.Context, holder string, lease time.Duration, limit, perChannel int) (claims []uptime.Claim, err error) {
+func (s *Store) ClaimDeliveries(ctx context.Context, terms uptime.ClaimTerms) (claims []uptime.Claim, err error) {
 	err = s.tx(ctx, "claim deliveries", func(ctx context.Context, tx *sql.Tx) error {
 		claims = nil
 		now := uptime.Now()
-		due, err := s.due(ctx, tx, now, limit, perChannel)
+		due, err := s.due(ctx, tx, now, terms)
 		if err != nil {
 			return err
 		}
 		for _, id := range due {
-			c, ok, err := s.claim(ctx, tx, id, now, lease)
+			c, ok, err := s.claim(ctx, tx, id, now, terms.Lease)
 			if err != nil {
 				return err
 			}
@@ -46,35 +46,131 @@ func (s *Store) ClaimDeliveries(ctx context.Context, holder string, lease time.D
 }
 
 // due picks what may be claimed now, within each channel's share. It looks at more
-// than limit, so that one channel's queue does not hide the others.
-func (s *Store) due(ctx context.Context, tx *sql.Tx, now time.Time, limit, perChannel int) ([]int64, error) {
-	if err := s.d.serialise(ctx, tx, lockClaims); err != nil {
-		return nil, err
-	}
-	busy := map[int64]int{}
-	err := queryOn(ctx, tx, `SELECT channel_id, count(*) FROM deliveries WHERE status = 'sending' AND lease_until > $1 GROUP BY channel_id`, []any{micro(now)}, func(r row) error {
-		var channel int64
-		var n int
-		err := r.Scan(&channel, &n)
-		busy[channel] = n
-		return err
-	})
+// than the limit, so that one channel's queue does not hide the others.
+func (s *Store) due(ctx context.Context, tx *sql.Tx, now time.Time, terms uptime.ClaimTerms) ([]int64, error) {
+	busy, err := s.busyChannels(ctx, tx, now)
 	if err != nil {
 		return nil, err
 	}
 	var ids []int64
-	err = queryOn(ctx, tx, selectDue, []any{micro(now), limit*8 + 256}, func(r row) error {
+	err = queryOn(ctx, tx, selectDue, []any{micro(now), terms.Limit*8 + 256}, func(r row) error {
 		var id, channel int64
 		if err := r.Scan(&id, &channel); err != nil {
 			return err
 		}
-		if len(ids) < limit && busy[channel] < perChannel {
+		if len(ids) < terms.Limit && busy[channel] < terms.PerChannel {
 			busy[channel]++
 			ids = append(ids, id)
 		}
 		return nil
 	})
 	return ids, err
+}
+
+// busyChannels counts what is being sent, by channel, and keeps other notifiers from
+// claiming until the transaction ends.
+func (s *Store) busyChannels(ctx context.Context, tx *sql.Tx, now time.Time) (map[int64]int, error) {
+	if err := s.d.serialise(ctx, tx, lockClaims); err != nil {
+		return nil, err
+	}
+	busy := map[int64]int{}
+	const q = `SELECT channel_id, count(*) FROM deliveries WHERE status = 'sending' AND lease_until > $1 GROUP BY channel_id`
+	err := queryOn(ctx, tx, q, []any{micro(now)}, func(r row) error {
+		var channel int64
+		var n int
+		err := r.Scan(&channel, &n)
+		busy[channel] = n
+		return err
+	})
+	return busy, err
+}
+
+// order is what deliveries keep their order in.
+type order struct{ incident, channel int64 }
+
+// room is what may still be claimed in a transaction that routes.
+type room struct {
+	s        *Store
+	terms    uptime.ClaimTerms
+	busy     map[int64]int  // sends under way, by channel
+	waiting  map[order]bool // an earlier delivery is not done
+	attempts [][]any        // to be inserted
+}
+
+func (s *Store) room(ctx context.Context, tx *sql.Tx, terms uptime.ClaimTerms, routed []uptime.Routed) (*room, error) {
+	m := &room{s: s, terms: terms, waiting: map[order]bool{}}
+	if terms.Limit == 0 {
+		return m, nil
+	}
+	var err error
+	if m.busy, err = s.busyChannels(ctx, tx, uptime.Now()); err != nil {
+		return nil, err
+	}
+	var pairs [][]any
+	for _, r := range routed {
+		for _, d := range r.Deliveries {
+			if d.IncidentID != 0 && r.Alert.Kind != uptime.AlertOpened { // which nothing comes before
+				pairs = append(pairs, []any{d.IncidentID, d.ChannelID})
+			}
+		}
+	}
+	err = s.queryValues(ctx, tx, "incident, channel", pairs, `SELECT v.incident, v.channel FROM v WHERE EXISTS
+ (SELECT 1 FROM deliveries e WHERE e.incident_id = v.incident AND e.channel_id = v.channel AND e.status IN ('pending', 'sending'))`, func(r row) error {
+		var o order
+		err := r.Scan(&o.incident, &o.channel)
+		m.waiting[o] = true
+		return err
+	})
+	return m, err
+}
+
+// send writes the deliveries of one alert: claimed, where that may be.
+func (m *room) send(ctx context.Context, tx *sql.Tx, r *uptime.Routed, channels []uptime.Channel, now time.Time) error {
+	for i := range r.Deliveries {
+		d := &r.Deliveries[i]
+		c := uptime.Claim{Alert: r.Alert, Attempt: 1}
+		for _, channel := range channels {
+			if channel.ID == d.ChannelID {
+				c.Channel = channel
+			}
+		}
+		free := c.Channel.ID != 0 && d.Status == uptime.DeliveryPending && !d.NextAt.After(now) && m.take(order{d.IncidentID, d.ChannelID})
+		var lease int64
+		if free {
+			c.Token, lease = rand.Text(), micro(now.Add(m.terms.Lease))
+			d.Status, d.Attempts = uptime.DeliverySending, 1
+		}
+		if err := insertDelivery(ctx, tx, d, c.Token, lease); err != nil {
+			return err
+		}
+		if free {
+			m.attempts = append(m.attempts, attemptRow(d.ID, c.Attempt, now))
+			c.Delivery = *d
+			r.Claims = append(r.Claims, c)
+		}
+	}
+	return nil
+}
+
+// take reports whether a delivery may be claimed, and takes its place.
+func (m *room) take(o order) bool {
+	first := o.incident == 0 || !m.waiting[o]
+	m.waiting[o] = true // what comes after it waits for it
+	if !first || m.terms.Limit == 0 || m.busy[o.channel] >= m.terms.PerChannel {
+		return false
+	}
+	m.terms.Limit--
+	m.busy[o.channel]++
+	return true
+}
+
+const attemptColumns = `delivery_id, number, started_at, outcome`
+
+const insertAttempts = `INSERT INTO delivery_attempts (` + attemptColumns + `) SELECT ` + attemptColumns + ` FROM v`
+
+// attemptRow is the intent to send, which is on record before the first byte.
+func attemptRow(delivery int64, number int, now time.Time) []any {
+	return []any{delivery, int64(number), micro(now), string(uptime.OutcomeUnknown)}
 }
 
 // claim takes one delivery and writes the intent to send it.
@@ -102,8 +198,7 @@ func (s *Store) claim(ctx context.Context, tx *sql.Tx, id int64, now time.Time, 
 		return c, false, err
 	}
 	c.Channel = channels[0]
-	_, err = tx.ExecContext(ctx, `INSERT INTO delivery_attempts (delivery_id, number, started_at, outcome) VALUES ($1, $2, $3, $4)`,
-		id, c.Attempt, micro(now), string(uptime.OutcomeUnknown))
+	err = s.execValues(ctx, tx, attemptColumns, [][]any{attemptRow(id, c.Attempt, now)}, insertAttempts)
 	return c, err == nil, err
 }
 

@@ -71,6 +71,22 @@ type Claim struct {
 	Alert    Alert
 }
 
+// ClaimTerms are the bounds within which a notifier takes deliveries. A Limit of 0
+// takes none.
+type ClaimTerms struct {
+	Lease      time.Duration // after which others may take them
+	Limit      int           // how many at most
+	PerChannel int           // how many of one channel, those being sent included
+}
+
+// Routed is an alert with the deliveries that were written for it, and claims of
+// those that its notifier may send at once.
+type Routed struct {
+	Alert      Alert
+	Deliveries []Delivery
+	Claims     []Claim
+}
+
 // Verdict of the notifier about a claim's attempt.
 type SendResult struct {
 	Attempt DeliveryAttempt
