@@ -35,30 +35,11 @@ func (s *Store) RouteAlerts(ctx context.Context, ids []int64, terms uptime.Claim
 		if out, err = unrouted(ctx, tx, s.d, ids); err != nil || len(out) == 0 {
 			return err
 		}
-		channels := make([][]uptime.Channel, len(out))
-		for i := range out {
-			r := &out[i]
-			if channels[i], err = s.candidates(ctx, tx, r.Alert); err != nil {
-				return err
-			}
-			r.Deliveries = route(r.Alert, channels[i])
-		}
-		room, err := s.room(ctx, tx, terms, out)
+		room, err := s.room(ctx, tx, terms, out, route)
 		if err != nil {
 			return err
 		}
-		now := uptime.Now()
-		for i := range out {
-			if err := room.send(ctx, tx, &out[i], channels[i], now); err != nil {
-				return wrap("insert delivery", err)
-			}
-		}
-		if err := s.execValues(ctx, tx, attemptColumns, room.attempts, insertAttempts); err != nil {
-			return wrap("insert attempts", err)
-		}
-		in, args := s.d.in("id", 2, ids)
-		_, err = tx.ExecContext(ctx, `UPDATE alerts SET routed_at = $1 WHERE `+in+` AND routed_at = 0`, append([]any{micro(now)}, args...)...)
-		return err
+		return room.write(ids)
 	})
 	return out, err
 }
@@ -76,13 +57,14 @@ func unrouted(ctx context.Context, tx *sql.Tx, d dialect, ids []int64) (out []up
 
 // candidates are the channels an alert may go to. A deleted monitor's own channels
 // are gone with it; those that were told of its incident are told of its end.
-func (s *Store) candidates(ctx context.Context, tx *sql.Tx, a uptime.Alert) ([]uptime.Channel, error) {
-	if a.OwnerID == 0 {
-		return s.channelsWhere(ctx, tx, `c.is_default = 1 AND c.owner_id IN (SELECT id FROM users WHERE role = 'admin') ORDER BY c.id`)
-	}
-	return s.channelsWhere(ctx, tx, `c.owner_id = $1 AND (c.is_default = 1
+func (c *script) candidates(a uptime.Alert, fn func(uptime.Channel)) {
+	where, args := `c.is_default = 1 AND c.owner_id IN (SELECT id FROM users WHERE role = 'admin') ORDER BY c.id`, []any(nil)
+	if a.OwnerID != 0 {
+		where, args = `c.owner_id = $1 AND (c.is_default = 1
  OR c.id IN (SELECT channel_id FROM monitor_channels WHERE monitor_id = $2)
- OR c.id IN (SELECT channel_id FROM deliveries WHERE incident_id = $3 AND $3 <> 0)) ORDER BY c.id`, a.OwnerID, a.MonitorID, a.IncidentID)
+ OR c.id IN (SELECT channel_id FROM deliveries WHERE incident_id = $3 AND $3 <> 0)) ORDER BY c.id`, []any{a.OwnerID, a.MonitorID, a.IncidentID}
+	}
+	c.channels(where, args, fn)
 }
 
 // UnroutedAlerts: see notify.Store.
@@ -108,7 +90,11 @@ func (s *Store) TestChannel(ctx context.Context, owner, id int64) (deliveryID, a
 		now := uptime.Now()
 		a := uptime.Alert{Kind: uptime.AlertTest, OwnerID: c.OwnerID, CreatedAt: now,
 			Body: uptime.AlertBody{Incident: uptime.AlertIncident{Message: "This is a test of the channel. Nothing is wrong.", FirstBadAt: now, ConfirmedAt: now}, Monitor: uptime.AlertMonitor{Name: "Test"}}}
-		if err := s.insertAlerts(ctx, tx, []uptime.Alert{a}, func(_, id int64) { a.ID = id }); err != nil {
+		alert := s.script(ctx, tx)
+		if err := alert.writeAlerts([]uptime.Alert{a}, func(_, id int64) { a.ID = id }); err != nil {
+			return err
+		}
+		if err := alert.run(); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE alerts SET routed_at = $2 WHERE id = $1`, a.ID, micro(now)); err != nil {
@@ -116,7 +102,9 @@ func (s *Store) TestChannel(ctx context.Context, owner, id int64) (deliveryID, a
 		}
 		d := uptime.Delivery{AlertID: a.ID, ChannelID: c.ID, OwnerID: c.OwnerID, Key: uptime.DeliveryKey(s.opts.Installation, a, c.ID), Kind: a.Kind,
 			ChannelName: c.Name, ChannelType: c.Type, Status: uptime.DeliveryPending, NextAt: now, CreatedAt: now}
-		if err := insertDelivery(ctx, tx, &d, "", 0); err != nil {
+		delivery := s.script(ctx, tx)
+		delivery.delivery(&d, "", 0)
+		if err := delivery.run(); err != nil {
 			return err
 		}
 		deliveryID, alertID = d.ID, a.ID

@@ -18,13 +18,11 @@ type decided struct {
 // apply writes decisions, the statements being about all monitors at once, and
 // returns the ids of the alerts by monitor, in order.
 func (s *Store) apply(ctx context.Context, tx *sql.Tx, ds []decided) (map[int64][]int64, error) {
-	w := changes{s: s, ctx: ctx, tx: tx, alerts: map[int64][]int64{}}
+	w := changes{script: s.script(ctx, tx), alerts: map[int64][]int64{}}
 	if err := w.states(ds); err != nil {
-		return nil, wrap("save states", err)
+		return nil, err
 	}
-	if err := w.closeGaps(ds); err != nil {
-		return nil, wrap("close gaps", err)
-	}
+	w.closeGaps(ds)
 	// What one monitor went through in turn is written in turn.
 	ds = slices.Clone(ds)
 	for step := 0; len(ds) > 0; step++ {
@@ -45,30 +43,38 @@ func (s *Store) apply(ctx context.Context, tx *sql.Tx, ds []decided) (map[int64]
 // applyIncident writes the incident, its timeline and its alerts of one change that
 // came from elsewhere than from results.
 func (s *Store) applyIncident(ctx context.Context, tx *sql.Tx, c uptime.Change) ([]int64, error) {
-	w := changes{s: s, ctx: ctx, tx: tx, alerts: map[int64][]int64{}}
+	w := changes{script: s.script(ctx, tx), alerts: map[int64][]int64{}}
 	if err := w.write([]*uptime.Change{&c}); err != nil {
 		return nil, err
 	}
-	for _, ids := range w.alerts {
-		return ids, w.done()
+	if err := w.done(); err != nil {
+		return nil, err
 	}
-	return nil, w.done()
+	var alerts []int64
+	for _, ids := range w.alerts {
+		alerts = append(alerts, ids...)
+	}
+	return alerts, nil
 }
 
-// changes writes changes in one transaction.
+// changes writes changes in one transaction. What needs no answer is gathered until
+// something does.
 type changes struct {
-	s      *Store
-	ctx    context.Context
-	tx     *sql.Tx
+	*script
 	alerts map[int64][]int64 // written, by monitor
-	events []uptime.LiveEvent
+	live   []uptime.LiveEvent
 }
 
-// done writes the live events, last: their lock is held until the commit.
-func (w *changes) done() error { return w.s.addEvent(w.ctx, w.tx, w.events...) }
-
-func (w *changes) exec(columns string, rows [][]any, statement string) error {
-	return w.s.execValues(w.ctx, w.tx, columns, rows, statement)
+// done writes what is left, the live events last: their lock is held until the commit.
+func (w *changes) done() error {
+	w.events(w.live...)
+	if err := w.run(); err != nil {
+		return err
+	}
+	for _, ids := range w.alerts {
+		slices.Sort(ids)
+	}
+	return nil
 }
 
 const updateSuperseded = `UPDATE check_results SET revision = -abs(revision) WHERE scheduled_at = $1 AND monitor_id = $2 AND region_id = $3 AND attempt = $4`
@@ -84,7 +90,7 @@ func (w *changes) states(ds []decided) error {
 		states = append(states, []any{d.f.Monitor.ID, int64(d.State.Verdict), string(d.State.Reason), d.State.Message, micro(d.State.Since),
 			bit(d.State.Steady()), string(regions)})
 		if d.State.Verdict != d.f.State.Verdict || d.State.Reason != d.f.State.Reason {
-			w.events = append(w.events, uptime.LiveEvent{OwnerID: d.f.Monitor.OwnerID, Type: "state.changed", MonitorID: d.f.Monitor.ID,
+			w.live = append(w.live, uptime.LiveEvent{OwnerID: d.f.Monitor.OwnerID, Type: "state.changed", MonitorID: d.f.Monitor.ID,
 				Verdict: d.State.Verdict.String(), Reason: string(d.State.Reason)})
 		}
 		for _, k := range d.Superseded {
@@ -92,24 +98,23 @@ func (w *changes) states(ds []decided) error {
 			if err != nil {
 				return err
 			}
-			if _, err := w.tx.ExecContext(w.ctx, updateSuperseded, k.ScheduledAt.UnixMicro(), k.MonitorID, region, k.Attempt); err != nil {
-				return err
-			}
+			w.add("mark superseded results", updateSuperseded, []any{k.ScheduledAt.UnixMicro(), k.MonitorID, region, k.Attempt}, nil)
 		}
 	}
-	return w.exec(`id, verdict, reason, message, since, steady, regions`, states, `UPDATE monitor_states SET
+	w.values("save states", `id, verdict, reason, message, since, steady, regions`, states, `UPDATE monitor_states SET
  verdict = v.verdict, reason = v.reason, message = v.message, since = v.since, steady = v.steady, regions = v.regions
- FROM v WHERE monitor_states.monitor_id = v.id`)
+ FROM v WHERE monitor_states.monitor_id = v.id`, nil)
+	return nil
 }
 
-func (w *changes) closeGaps(ds []decided) error {
+func (w *changes) closeGaps(ds []decided) {
 	var rows [][]any
 	for _, d := range ds {
 		if d.f.Gap != nil && !d.CloseGap.IsZero() {
 			rows = append(rows, []any{d.f.Gap.ID, micro(d.CloseGap)})
 		}
 	}
-	return w.exec(`id, ended_at`, rows, `UPDATE gaps SET ended_at = v.ended_at FROM v WHERE gaps.id = v.id AND gaps.ended_at = 0`)
+	w.values("close gaps", `id, ended_at`, rows, `UPDATE gaps SET ended_at = v.ended_at FROM v WHERE gaps.id = v.id AND gaps.ended_at = 0`, nil)
 }
 
 // write inserts gaps, updates and opens incidents, and adds timelines and alerts.
@@ -120,15 +125,13 @@ func (w *changes) write(cs []*uptime.Change) error {
 			gaps = append(gaps, *c.OpenGap)
 		}
 	}
-	if err := w.s.insertGaps(w.ctx, w.tx, gaps...); err != nil {
-		return wrap("open gaps", err)
-	}
+	w.gaps(gaps...)
 	if err := w.updateIncidents(cs); err != nil {
-		return wrap("update incidents", err)
+		return err
 	}
 	opened, err := w.openIncidents(cs)
 	if err != nil {
-		return wrap("open incidents", err)
+		return err
 	}
 	var events []uptime.Event
 	var alerts []uptime.Alert
@@ -146,10 +149,8 @@ func (w *changes) write(cs []*uptime.Change) error {
 			alerts = append(alerts, a)
 		}
 	}
-	if err := w.s.insertIncidentEvents(w.ctx, w.tx, events...); err != nil {
-		return wrap("write timelines", err)
-	}
-	return wrap("write alerts", w.s.insertAlerts(w.ctx, w.tx, alerts, func(monitor, id int64) { w.alerts[monitor] = append(w.alerts[monitor], id) }))
+	w.timeline(events...)
+	return w.writeAlerts(alerts, func(monitor, id int64) { w.alerts[monitor] = append(w.alerts[monitor], id) })
 }
 
 // updateIncidents never writes opening evidence again, and what is resolved stays so.
@@ -166,13 +167,14 @@ func (w *changes) updateIncidents(cs []*uptime.Change) error {
 		}
 		rows = append(rows, []any{i.ID, string(i.Reason), i.Message, micro(i.ResolvedAt), i.Resolution, recovery})
 		if !i.Open() {
-			w.events = append(w.events, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.resolved", MonitorID: i.MonitorID, Incident: i.ID,
+			w.live = append(w.live, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.resolved", MonitorID: i.MonitorID, Incident: i.ID,
 				Reason: string(i.Reason)})
 		}
 	}
-	return w.exec(`id, reason, message, resolved_at, resolution, recovery`, rows, `UPDATE incidents SET
+	w.values("update incidents", `id, reason, message, resolved_at, resolution, recovery`, rows, `UPDATE incidents SET
  reason = v.reason, message = v.message, resolved_at = v.resolved_at, resolution = v.resolution, recovery = v.recovery
- FROM v WHERE incidents.id = v.id AND incidents.resolved_at = 0`)
+ FROM v WHERE incidents.id = v.id AND incidents.resolved_at = 0`, nil)
+	return nil
 }
 
 // openIncidents returns the ids of those that were opened.
@@ -198,39 +200,50 @@ func (w *changes) openIncidents(cs []*uptime.Change) (map[*uptime.Incident]int64
 	}
 	const columns = `kind, monitor_id, owner_id, monitor_name, reason, message, last_good_at, first_bad_at, confirmed_at, opening, resolved_at, resolution, recovery`
 	opened := make(map[*uptime.Incident]int64, len(rows))
-	err := w.s.queryValues(w.ctx, w.tx, columns, rows, `INSERT INTO incidents (`+columns+`) SELECT `+columns+` FROM v RETURNING id, monitor_id`, func(r row) error {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	w.values("open incidents", columns, rows, `INSERT INTO incidents (`+columns+`) SELECT `+columns+` FROM v RETURNING id, monitor_id`, func(r row) error {
 		var id, monitor int64
 		err := r.Scan(&id, &monitor)
 		i := byMonitor[monitor]
 		opened[i] = id
-		w.events = append(w.events, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.opened", MonitorID: monitor, Incident: id,
+		w.live = append(w.live, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.opened", MonitorID: monitor, Incident: id,
 			Verdict: uptime.VerdictDown.String(), Reason: string(i.Reason)})
 		return err
 	})
-	return opened, err
+	return opened, w.run() // its timeline and its alerts need its id
 }
 
+// insertGaps writes gaps; one that is there stays as it is.
 func (s *Store) insertGaps(ctx context.Context, db querier, gaps ...uptime.Gap) error {
+	c := s.script(ctx, db)
+	c.gaps(gaps...)
+	return c.run()
+}
+
+func (c *script) gaps(gaps ...uptime.Gap) {
 	var rows [][]any
 	for _, g := range gaps {
 		rows = append(rows, []any{g.MonitorID, g.Region, micro(g.From), micro(g.To), string(g.Cause)})
 	}
 	const columns = `monitor_id, region, started_at, ended_at, cause`
-	return s.execValues(ctx, db, columns, rows, `INSERT INTO gaps (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`)
+	c.values("open gaps", columns, rows, `INSERT INTO gaps (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`, nil)
 }
 
-func (s *Store) insertIncidentEvents(ctx context.Context, db querier, events ...uptime.Event) error {
+// timeline appends events to the timelines of their incidents.
+func (c *script) timeline(events ...uptime.Event) {
 	var rows [][]any
 	for n, e := range events {
 		rows = append(rows, []any{int64(n), e.IncidentID, micro(e.At), e.Kind, e.UserID, e.Text})
 	}
-	return s.execValues(ctx, db, `n, incident_id, at, kind, user_id, text`, rows,
-		`INSERT INTO incident_events (incident_id, at, kind, user_id, text) SELECT incident_id, at, kind, user_id, text FROM v ORDER BY n`)
+	c.values("write timelines", `n, incident_id, at, kind, user_id, text`, rows,
+		`INSERT INTO incident_events (incident_id, at, kind, user_id, text) SELECT incident_id, at, kind, user_id, text FROM v ORDER BY n`, nil)
 }
 
-// insertAlerts calls fn with the monitor and the id of each, in the order of ids,
-// which is theirs.
-func (s *Store) insertAlerts(ctx context.Context, db querier, alerts []uptime.Alert, fn func(monitor, id int64)) error {
+// writeAlerts calls fn, once the script has run, with the monitor and the id of each.
+// Ids are in the order of alerts.
+func (c *script) writeAlerts(alerts []uptime.Alert, fn func(monitor, id int64)) error {
 	var rows [][]any
 	for n, a := range alerts {
 		if a.Body.Incident.ID == 0 {
@@ -242,19 +255,15 @@ func (s *Store) insertAlerts(ctx context.Context, db querier, alerts []uptime.Al
 		}
 		rows = append(rows, []any{int64(n), string(a.Kind), a.IncidentID, a.MonitorID, a.OwnerID, micro(a.CreatedAt), string(body)})
 	}
-	type written struct{ monitor, id int64 }
-	var ws []written
-	err := s.queryValues(ctx, db, `n, kind, incident_id, monitor_id, owner_id, created_at, body`, rows,
+	c.values("write alerts", `n, kind, incident_id, monitor_id, owner_id, created_at, body`, rows,
 		`INSERT INTO alerts (kind, incident_id, monitor_id, owner_id, created_at, body)
  SELECT kind, incident_id, monitor_id, owner_id, created_at, body FROM v ORDER BY n RETURNING monitor_id, id`, func(r row) error {
-			var w written
-			err := r.Scan(&w.monitor, &w.id)
-			ws = append(ws, w)
+			var monitor, id int64
+			err := r.Scan(&monitor, &id)
+			if err == nil {
+				fn(monitor, id)
+			}
 			return err
 		})
-	slices.SortFunc(ws, func(a, b written) int { return int(a.id - b.id) })
-	for _, w := range ws {
-		fn(w.monitor, w.id)
-	}
-	return err
+	return nil
 }

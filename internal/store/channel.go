@@ -97,10 +97,18 @@ func (s *Store) channelsWhere(ctx context.Context, db querier, where string, arg
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var out []uptime.Channel
-	err := queryOn(ctx, db, `SELECT `+channelColumns+` FROM channels c WHERE `+where, args, func(r row) error {
-		c, err := s.scanChannel(r)
-		out = append(out, c)
+	c := s.script(ctx, db)
+	c.channels(where, args, func(channel uptime.Channel) { out = append(out, channel) })
+	return out, s.fail("read channels", c.run())
+}
+
+// channels appends the reading of channels c.
+func (c *script) channels(where string, args []any, fn func(uptime.Channel)) {
+	c.add("read channels", `SELECT `+channelColumns+` FROM channels c WHERE `+where, args, func(r row) error {
+		channel, err := c.s.scanChannel(r)
+		if err == nil {
+			fn(channel)
+		}
 		return err
 	})
-	return out, s.fail("read channels", err)
 }

@@ -30,10 +30,11 @@ func scanDelivery(r row) (d uptime.Delivery, err error) {
 const insertDeliveryRow = `INSERT INTO deliveries (alert_id, incident_id, channel_id, owner_id, key, kind, channel_name, channel_type, status, cause, next_at, created_at, done_at, attempts, token, lease_until)
  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING id`
 
-// insertDelivery sets d.ID. A delivery that is being sent has a token and a lease.
-func insertDelivery(ctx context.Context, tx *sql.Tx, d *uptime.Delivery, token string, lease int64) error {
-	return tx.QueryRowContext(ctx, insertDeliveryRow, d.AlertID, d.IncidentID, d.ChannelID, d.OwnerID, d.Key, string(d.Kind), d.ChannelName, d.ChannelType,
-		string(d.Status), d.Cause, micro(d.NextAt), micro(d.CreatedAt), micro(d.DoneAt), d.Attempts, token, lease).Scan(&d.ID)
+// delivery appends the insert of d, whose ID it sets. A delivery that is being sent
+// has a token and a lease.
+func (c *script) delivery(d *uptime.Delivery, token string, lease int64) {
+	c.add("insert delivery", insertDeliveryRow, []any{d.AlertID, d.IncidentID, d.ChannelID, d.OwnerID, d.Key, string(d.Kind), d.ChannelName, d.ChannelType,
+		string(d.Status), d.Cause, micro(d.NextAt), micro(d.CreatedAt), micro(d.DoneAt), d.Attempts, token, lease}, func(r row) error { return r.Scan(&d.ID) })
 }
 
 // ListDeliveries: see service.Deliveries.

@@ -32,11 +32,15 @@ type dialect interface {
 	forUpdate() string
 	// like compares without regard to case.
 	like() string
-	// serialise makes transactions that name the same lock wait for each other.
-	serialise(ctx context.Context, tx *sql.Tx, lock int64) error
+	// serialise makes transactions that name the same lock wait for each other until
+	// they end; no statement where they do so anyway.
+	serialise(lock int64) (q string, args []any)
 	// relax lets the commit of results that changed nothing return before it is on disk
-	// (docs/decisions/0004).
-	relax(ctx context.Context, tx *sql.Tx) error
+	// (docs/decisions/0004); no statement where every commit does.
+	relax() string
+	// together carries out the statements of a transaction in one round trip; nil where
+	// there is none to save. See script.
+	together() func(ctx context.Context, steps []step) error
 	postgres() bool
 }
 

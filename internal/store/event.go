@@ -11,19 +11,24 @@ import (
 // a lock until the commit keeps ids in the order of commits, so that a stream which
 // has seen one id misses none before it; so this comes last in a transaction.
 func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, events ...uptime.LiveEvent) error {
+	c := s.script(ctx, tx)
+	c.events(events...)
+	return c.run()
+}
+
+// events appends the writing of live events. See addEvent.
+func (c *script) events(events ...uptime.LiveEvent) {
 	if len(events) == 0 {
-		return nil
+		return
 	}
-	if err := s.d.serialise(ctx, tx, lockEvents); err != nil {
-		return err
-	}
+	c.lock(lockEvents)
 	var rows [][]any
 	now := micro(uptime.Now())
 	for n, e := range events {
 		rows = append(rows, []any{int64(n), now, e.OwnerID, e.Type, e.MonitorID, e.Incident, e.Delivery, e.Verdict, e.Reason})
 	}
 	const columns = `at, owner_id, type, monitor_id, incident_id, delivery_id, verdict, reason`
-	return wrap("write events", s.execValues(ctx, tx, `n, `+columns, rows, `INSERT INTO events (`+columns+`) SELECT `+columns+` FROM v ORDER BY n`))
+	c.values("write events", `n, `+columns, rows, `INSERT INTO events (`+columns+`) SELECT `+columns+` FROM v ORDER BY n`, nil)
 }
 
 // EventsAfter: see service.Events.

@@ -17,50 +17,55 @@ const insertState = `INSERT INTO monitor_states (monitor_id, verdict, reason, me
 // they are, it asks a fixed number of questions: after an outage of everything, or a
 // start, every monitor of a batch needs a decision.
 func (s *Store) facts(ctx context.Context, tx *sql.Tx, ids []int64, rows []resultRow) ([]uptime.Facts, error) {
-	states, err := s.lockStates(ctx, tx, ids)
-	if err == nil && len(states) < len(ids) {
-		in, args := s.d.in("id", 1, ids)
-		if _, err := tx.ExecContext(ctx, insertState+in+` ON CONFLICT DO NOTHING`, args...); err != nil {
-			return nil, wrap("insert states", err)
-		}
-		states, err = s.lockStates(ctx, tx, ids)
-	}
+	fs, at, err := s.readFacts(ctx, tx, ids)
 	if err != nil {
-		return nil, wrap("lock states", err)
-	}
-	fs := make([]uptime.Facts, 0, len(ids))
-	at := make(map[int64]int, len(ids))
-	in, args := s.d.in("m.id", 1, ids)
-	err = queryOn(ctx, tx, `SELECT `+monitorColumns+` FROM monitors m WHERE `+in+` ORDER BY m.id`, args, func(r row) error {
-		m, err := scanMonitor(r)
-		if state, ok := states[m.ID]; ok && err == nil {
-			at[m.ID] = len(fs)
-			fs = append(fs, uptime.Facts{Monitor: m, State: state, Latest: map[string]time.Time{}})
-		}
-		return err
-	})
-	if err != nil {
-		return nil, wrap("read monitors", err)
-	}
-	if err := s.openIncidents(ctx, tx, ids, func(i uptime.Incident) { fs[at[i.MonitorID]].Open = &i }); err != nil {
-		return nil, err
-	}
-	if err := s.openGaps(ctx, tx, ids, func(g uptime.Gap) {
-		if f := &fs[at[g.MonitorID]]; f.Gap == nil {
-			f.Gap = &g
-		}
-	}); err != nil {
 		return nil, err
 	}
 	return fs, s.addResults(ctx, tx, fs, at, rows)
 }
 
-// lockStates reads the states of monitors and keeps others from changing them.
-func (s *Store) lockStates(ctx context.Context, tx *sql.Tx, ids []int64) (map[int64]uptime.State, error) {
+// readFacts reads what is known without the results; at says where each monitor is.
+func (s *Store) readFacts(ctx context.Context, tx *sql.Tx, ids []int64) (fs []uptime.Facts, at map[int64]int, err error) {
+	for first := true; ; first = false {
+		fs, at = make([]uptime.Facts, 0, len(ids)), make(map[int64]int, len(ids))
+		c := s.script(ctx, tx)
+		states := c.lockStates(ids)
+		in, args := s.d.in("m.id", 1, ids)
+		c.add("read monitors", `SELECT `+monitorColumns+` FROM monitors m WHERE `+in+` ORDER BY m.id`, args, func(r row) error {
+			m, err := scanMonitor(r)
+			if state, ok := states[m.ID]; ok && err == nil {
+				at[m.ID] = len(fs)
+				fs = append(fs, uptime.Facts{Monitor: m, State: state, Latest: map[string]time.Time{}})
+			}
+			return err
+		})
+		c.openIncidents(ids, func(i uptime.Incident) {
+			if n, ok := at[i.MonitorID]; ok {
+				fs[n].Open = &i
+			}
+		})
+		c.openGaps(ids, func(g uptime.Gap) {
+			if n, ok := at[g.MonitorID]; ok && fs[n].Gap == nil {
+				fs[n].Gap = &g
+			}
+		})
+		if err := c.run(); err != nil || len(states) == len(ids) || !first {
+			return fs, at, err
+		}
+		in, args = s.d.in("id", 1, ids)
+		if _, err := tx.ExecContext(ctx, insertState+in+` ON CONFLICT DO NOTHING`, args...); err != nil {
+			return nil, nil, wrap("insert states", err)
+		}
+	}
+}
+
+// lockStates appends the reading of monitors' states, which keeps others from changing
+// them.
+func (c *script) lockStates(ids []int64) map[int64]uptime.State {
 	states := make(map[int64]uptime.State, len(ids))
-	in, args := s.d.in("monitor_id", 1, ids)
-	q := `SELECT monitor_id, verdict, reason, message, since, regions FROM monitor_states WHERE ` + in + ` ORDER BY monitor_id` + s.d.forUpdate()
-	err := queryOn(ctx, tx, q, args, func(r row) error {
+	in, args := c.s.d.in("monitor_id", 1, ids)
+	q := `SELECT monitor_id, verdict, reason, message, since, regions FROM monitor_states WHERE ` + in + ` ORDER BY monitor_id` + c.s.d.forUpdate()
+	c.add("lock states", q, args, func(r row) error {
 		var st uptime.State
 		var since int64
 		var regions string
@@ -72,27 +77,27 @@ func (s *Store) lockStates(ctx context.Context, tx *sql.Tx, ids []int64) (map[in
 		states[st.MonitorID] = st
 		return err
 	})
-	return states, err
+	return states
 }
 
-// openIncidents calls fn for the open incident of each monitor that has one.
-func (s *Store) openIncidents(ctx context.Context, tx *sql.Tx, monitors []int64, fn func(uptime.Incident)) error {
-	in, args := s.d.in("i.monitor_id", 1, monitors)
+// openIncidents appends the reading of the open incident of each monitor that has one.
+func (c *script) openIncidents(monitors []int64, fn func(uptime.Incident)) {
+	in, args := c.s.d.in("i.monitor_id", 1, monitors)
 	q := `SELECT ` + incidentColumns + ` FROM incidents i WHERE ` + in + ` AND i.kind = 'target' AND i.resolved_at = 0`
-	return wrap("read open incidents", queryOn(ctx, tx, q, args, func(r row) error {
+	c.add("read open incidents", q, args, func(r row) error {
 		i, err := scanIncident(r)
 		if err == nil {
 			fn(i)
 		}
 		return err
-	}))
+	})
 }
 
-// openGaps calls fn for the open gaps of each monitor, the oldest first.
-func (s *Store) openGaps(ctx context.Context, tx *sql.Tx, monitors []int64, fn func(uptime.Gap)) error {
-	in, args := s.d.in("monitor_id", 1, monitors)
+// openGaps appends the reading of the open gaps of each monitor, the oldest first.
+func (c *script) openGaps(monitors []int64, fn func(uptime.Gap)) {
+	in, args := c.s.d.in("monitor_id", 1, monitors)
 	q := `SELECT id, monitor_id, region, started_at, cause FROM gaps WHERE ` + in + ` AND ended_at = 0 ORDER BY id`
-	return wrap("read open gaps", queryOn(ctx, tx, q, args, func(r row) error {
+	c.add("read open gaps", q, args, func(r row) error {
 		var g uptime.Gap
 		var from int64
 		err := r.Scan(&g.ID, &g.MonitorID, &g.Region, &from, &g.Cause)
@@ -100,7 +105,7 @@ func (s *Store) openGaps(ctx context.Context, tx *sql.Tx, monitors []int64, fn f
 			fn(g)
 		}
 		return err
-	}))
+	})
 }
 
 // fresh is what a batch brings for one monitor.

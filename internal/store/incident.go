@@ -97,10 +97,10 @@ func (s *Store) Acknowledge(ctx context.Context, owner, id, userID int64, at tim
 		if _, err := tx.ExecContext(ctx, `UPDATE incidents SET acknowledged_at = $2, acknowledged_by = $3 WHERE id = $1`, id, micro(at), userID); err != nil {
 			return err
 		}
-		if err := s.insertIncidentEvents(ctx, tx, uptime.Event{IncidentID: id, At: at, Kind: "acknowledged", UserID: userID}); err != nil {
-			return err
-		}
-		return s.addEvent(ctx, tx, uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.acknowledged", MonitorID: i.MonitorID, Incident: id})
+		c := s.script(ctx, tx)
+		c.timeline(uptime.Event{IncidentID: id, At: at, Kind: "acknowledged", UserID: userID})
+		c.events(uptime.LiveEvent{OwnerID: i.OwnerID, Type: "incident.acknowledged", MonitorID: i.MonitorID, Incident: id})
+		return c.run()
 	})
 	return i, err
 }

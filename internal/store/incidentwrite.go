@@ -34,11 +34,14 @@ func scanIncident(r row) (i uptime.Incident, err error) {
 }
 
 // closeIncident resolves the monitor's open incident, if there is one, because of
-// something a person did, and writes the alert about it.
+// something a person did, and writes the alert about it. It takes the lock of the
+// state, as a recorder does, so that one of the two resolves it and tells so.
 func (s *Store) closeIncident(ctx context.Context, tx *sql.Tx, m uptime.Monitor, resolution string, now time.Time) ([]int64, error) {
 	var i *uptime.Incident
-	err := s.openIncidents(ctx, tx, []int64{m.ID}, func(open uptime.Incident) { i = &open })
-	if err != nil || i == nil {
+	c := s.script(ctx, tx)
+	c.lockStates([]int64{m.ID})
+	c.openIncidents([]int64{m.ID}, func(open uptime.Incident) { i = &open })
+	if err := c.run(); err != nil || i == nil {
 		return nil, err
 	}
 	i.ResolvedAt, i.Resolution = now, resolution

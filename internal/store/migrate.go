@@ -115,7 +115,7 @@ func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	return s.tx(ctx, "make partitions", func(ctx context.Context, tx *sql.Tx) error {
-		if err := s.d.serialise(ctx, tx, lockPartitions); err != nil {
+		if err := s.lock(ctx, tx, lockPartitions); err != nil {
 			return err
 		}
 		for d := -2; d <= partitionsAhead; d++ {

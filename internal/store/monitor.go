@@ -228,7 +228,6 @@ func (s *Store) DeleteMonitor(ctx context.Context, owner, id int64) (alerts []in
 		if err != nil {
 			return err
 		}
-		// The recorder locks the state; taking it first keeps one order of locks.
 		if alerts, err = s.closeIncident(ctx, tx, m, "monitor_deleted", uptime.Now()); err != nil {
 			return err
 		}
@@ -251,13 +250,12 @@ func (s *Store) ParkMonitor(ctx context.Context, id, revision int64, problem str
 		if err != nil || n == 0 {
 			return err
 		}
-		states, err := s.lockStates(ctx, tx, []int64{id})
-		if err != nil {
-			return err
-		}
+		read := s.script(ctx, tx)
+		states := read.lockStates([]int64{id})
 		c := uptime.Change{State: uptime.State{MonitorID: id, Reason: uptime.BadConfig, Message: problem, Since: now},
 			OpenGap: &uptime.Gap{MonitorID: id, From: now, Cause: uptime.BadConfig}}
-		if err := s.openGaps(ctx, tx, []int64{id}, func(uptime.Gap) { c.OpenGap = nil }); err != nil {
+		read.openGaps([]int64{id}, func(uptime.Gap) { c.OpenGap = nil })
+		if err := read.run(); err != nil {
 			return err
 		}
 		f := uptime.Facts{Monitor: uptime.Monitor{ID: id}, State: states[id]}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -150,14 +150,53 @@ func (postgresDialect) findResults() (bySlot, outside string) {
 }
 
 func (postgresDialect) forUpdate() string { return " FOR UPDATE" }
-func (postgresDialect) serialise(ctx context.Context, tx *sql.Tx, lock int64) error {
-	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lock)
-	return err
+func (postgresDialect) serialise(lock int64) (string, []any) {
+	return "SELECT pg_advisory_xact_lock($1)", []any{lock}
 }
 
-func (postgresDialect) relax(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, "SET LOCAL synchronous_commit TO OFF")
-	return err
+func (postgresDialect) relax() string { return "SET LOCAL synchronous_commit TO OFF" }
+
+// together is the driver's batch, which database/sql does not know of: the steps go
+// to the connection of the transaction that ctx is of.
+func (postgresDialect) together() func(context.Context, []step) error { return sendTogether }
+
+func sendTogether(ctx context.Context, steps []step) error {
+	return connOf(ctx).Raw(func(conn any) (err error) {
+		var b pgx.Batch
+		for _, t := range steps {
+			b.Queue(t.q, t.args...)
+		}
+		answers := conn.(*stdlib.Conn).Conn().SendBatch(ctx, &b)
+		defer func() { err = errors.Join(err, answers.Close()) }()
+		for _, t := range steps {
+			if err := t.read(answers); err != nil {
+				return wrap(t.what, err)
+			}
+		}
+		return nil
+	})
+}
+
+// read takes the answer to t.
+func (t *step) read(answers pgx.BatchResults) error {
+	if t.scan == nil {
+		tag, err := answers.Exec()
+		if err == nil && t.done != nil {
+			err = t.done(tag.RowsAffected())
+		}
+		return err
+	}
+	rows, err := answers.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := t.scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 func (postgresDialect) like() string   { return "ILIKE" }

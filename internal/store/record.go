@@ -88,12 +88,9 @@ func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, reco
 		_, exists := steady[w.r.MonitorID]
 		return !exists
 	})
-	if err := s.insertRows(ctx, tx, live); err != nil {
-		return err
-	}
 	ids := undecided(live, steady)
-	if len(ids) == 0 {
-		return s.d.relax(ctx, tx)
+	if err := s.insertRows(ctx, tx, live, len(ids) == 0); err != nil || len(ids) == 0 {
+		return err
 	}
 	done, err := s.decide(ctx, tx, ids, live, decide)
 	for i, w := range rows {
@@ -107,17 +104,18 @@ func (s *Store) recordOn(ctx context.Context, tx *sql.Tx, rows []resultRow, reco
 }
 
 // insertRows stores results and their evidence; those that exist stay as they are.
-func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) error {
+// After quiet ones, which change nothing else, the commit may be relaxed.
+func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow, quiet bool) error {
 	fresh := slices.DeleteFunc(slices.Clone(rows), func(w resultRow) bool { return w.repeat })
+	c := s.script(ctx, tx)
 	for rest := fresh; len(rest) > 0; {
 		q, args, n := s.d.insertResults(rest)
-		stored, err := affected(s.insertStmt(ctx, tx, q, args))
-		if err != nil {
-			return wrap("insert results", err)
-		}
-		if stored < int64(n) {
-			return errRepeats
-		}
+		c.steps = append(c.steps, step{what: "insert results", q: q, stmt: s.inserts[q], args: args, done: func(stored int64) error {
+			if stored < int64(n) {
+				return errRepeats
+			}
+			return nil
+		}})
 		rest = rest[n:]
 	}
 	var evidence [][]any
@@ -132,16 +130,12 @@ func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow) er
 		evidence = append(evidence, []any{w.r.ScheduledAt.UnixMicro(), w.r.MonitorID, w.region, int64(w.r.Attempt), w.r.Message, text})
 	}
 	const columns = `scheduled_at, monitor_id, region_id, attempt, message, evidence`
-	return wrap("insert evidence", s.execValues(ctx, tx, columns, evidence,
-		`INSERT INTO check_evidence (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`))
-}
-
-// insertStmt runs one of the dialect's inserts, prepared where that is worth while.
-func (s *Store) insertStmt(ctx context.Context, tx *sql.Tx, q string, args []any) (sql.Result, error) {
-	if stmt := s.inserts[q]; stmt != nil {
-		return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
+	c.values("insert evidence", columns, evidence,
+		`INSERT INTO check_evidence (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`, nil)
+	if q := s.d.relax(); quiet && q != "" {
+		c.add("relax the commit", q, nil, nil)
 	}
-	return tx.ExecContext(ctx, q, args...)
+	return c.run()
 }
 
 // prepare compiles the dialect's inserts, which takes the connection that a

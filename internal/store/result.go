@@ -190,10 +190,10 @@ func (s *Store) resultsIn(ctx context.Context, db querier, windows ...window) (o
 		return err
 	}
 	bySlot, outside := s.d.findResults()
-	if err := s.queryValues(ctx, db, `monitor, at`, slots, bySlot, add); err != nil {
-		return nil, err
-	}
-	if err := s.queryValues(ctx, db, `monitor, first, last`, spans, outside, add); err != nil {
+	c := s.script(ctx, db)
+	c.values("read slots", `monitor, at`, slots, bySlot, add)
+	c.values("read results outside slots", `monitor, first, last`, spans, outside, add)
+	if err := c.run(); err != nil {
 		return nil, err
 	}
 	if len(windows) == 1 {

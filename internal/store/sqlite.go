@@ -118,11 +118,13 @@ func (sqliteDialect) findResults() (bySlot, outside string) {
 
 func (sqliteDialect) forUpdate() string { return "" } // the one writer holds the database
 // serialise: a transaction that writes has the database to itself.
-func (sqliteDialect) serialise(context.Context, *sql.Tx, int64) error { return nil }
+func (sqliteDialect) serialise(int64) (string, []any) { return "", nil }
 
 // relax: synchronous(NORMAL) does that for every commit, and loses none unless the
 // machine itself stops.
-func (sqliteDialect) relax(context.Context, *sql.Tx) error { return nil }
+func (sqliteDialect) relax() string { return "" }
+
+func (sqliteDialect) together() func(context.Context, []step) error { return nil }
 
 func (sqliteDialect) like() string   { return "LIKE" } // ASCII letters without regard to case
 func (sqliteDialect) postgres() bool { return false }

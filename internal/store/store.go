@@ -152,6 +152,7 @@ func (s *Store) txOnce(ctx context.Context, fn func(ctx context.Context, tx *sql
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), deadline, errCallTimeout)
 	defer cancel()
+	ctx = context.WithValue(ctx, connKey{}, conn)
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -165,6 +166,11 @@ func (s *Store) txOnce(ctx context.Context, fn func(ctx context.Context, tx *sql
 	}
 	return nil
 }
+
+// connKey is where the context of a transaction has its connection.
+type connKey struct{}
+
+func connOf(ctx context.Context) *sql.Conn { return ctx.Value(connKey{}).(*sql.Conn) }
 
 // commitError is an error of the commit itself: unless the database said that it
 // rolled back, nobody knows what became of the transaction.

@@ -22,7 +22,7 @@ func scanUser(r row, more ...any) (u uptime.User, err error) {
 // who come at once wait for each other; SQLite has one writer anyway.
 func (s *Store) CreateFirstUser(ctx context.Context, u uptime.User) (uptime.User, error) {
 	err := s.tx(ctx, "create the first user", func(ctx context.Context, tx *sql.Tx) error {
-		if err := s.d.serialise(ctx, tx, lockFirstUser); err != nil {
+		if err := s.lock(ctx, tx, lockFirstUser); err != nil {
 			return err
 		}
 		var n int
