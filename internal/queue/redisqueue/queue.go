@@ -37,7 +37,7 @@ type Queue struct {
 	tidied  map[string]time.Time // guarded by mu: when idle consumers were looked for last
 }
 
-func (q *Queue) streams() [2]string { return [2]string{q.urgent, q.routine} }
+func (q *Queue) streams() []string { return []string{q.urgent, q.routine} }
 
 // publish adds all entries, or none when they would not fit. KEYS: urgent, routine;
 // ARGV: capacity, a number, then pairs of "1" or "0" (urgent) and body.
@@ -103,24 +103,56 @@ func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]queue
 	if err := q.prepare(ctx); err != nil {
 		return nil, err
 	}
-	// Without waiting first, urgent before routine, leases that ended before new
-	// messages; then both, for whichever comes.
-	for _, stream := range q.streams() {
-		got, err := q.reclaim(ctx, stream, n)
-		if err == nil && len(got) == 0 {
-			got, err = q.read(ctx, n, -1, stream, ">")
-		}
-		if err != nil || len(got) > 0 {
-			return got, q.forgotten(err)
+	// Leases that ended are looked for now and then: urgent before routine, and those
+	// before new messages. Otherwise one trip asks for all that is new.
+	if n == 1 || q.searchDue() {
+		for _, stream := range q.streams() {
+			got, err := q.reclaim(ctx, stream, n)
+			if err == nil && len(got) == 0 {
+				got, err = q.read(ctx, n, -1, stream, ">")
+			}
+			if err != nil || len(got) > 0 {
+				return got, q.forgotten(err)
+			}
 		}
 	}
 	wait = max(min(wait, time.Second, q.o.Lease/reclaimEvery), time.Millisecond) // 0 would wait for ever
-	got, err := q.read(ctx, n, wait, q.urgent, q.routine, ">", ">")
-	if err == nil && len(got) > n { // up to n of each stream
-		q.giveBack(ctx, got[n:])
-		got = got[:n]
-	}
+	got, err := q.readBoth(ctx, n, wait)
 	return got, q.forgotten(err)
+}
+
+// readBoth waits for new messages of either stream. Each is asked for half of n, and
+// again for the rest only where there may be more.
+func (q *Queue) readBoth(ctx context.Context, n int, wait time.Duration) ([]queue.Message, error) {
+	half := max(n/2, 1)
+	got, err := q.read(ctx, half, wait, q.urgent, q.routine, ">", ">")
+	if err != nil {
+		return nil, err
+	}
+	if len(got) > n { // one of each, and one was asked for
+		q.giveBack(ctx, got[n:])
+		return got[:n], nil
+	}
+	urgent := 0
+	for urgent < len(got) && got[urgent].ID[0] == 'u' {
+		urgent++
+	}
+	routine := got[urgent:]
+	if urgent == half {
+		more, err := q.read(ctx, n-len(got), -1, q.urgent, ">")
+		if err != nil {
+			return got, nil // what was taken is in hand; the fault will show again
+		}
+		got = slices.Concat(got[:urgent], more, routine)
+	}
+	if len(routine) == half && len(got) < n {
+		more, err := q.read(ctx, n-len(got), -1, q.routine, ">")
+		if err != nil {
+			return got, nil
+		}
+		got = append(got, more...)
+	}
+	return got, nil
 }
 
 // giveBack ends the leases of messages that are too many, so that the next receiver

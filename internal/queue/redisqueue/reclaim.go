@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,14 @@ const reclaimCalls = 4
 // consumerIdle is how long a consumer that holds nothing may be silent until it is
 // forgotten. Live ones ask every second, and are made again if they do not.
 const consumerIdle = 10 * time.Minute
+
+// searchDue reports that expired leases are to be looked for in a stream.
+func (q *Queue) searchDue() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	return slices.ContainsFunc(q.streams(), func(stream string) bool { return !now.Before(q.next[stream]) })
+}
 
 // reclaim takes over messages whose lease is over. One call looks at no more than
 // ten times what it may return, so the cursor is carried from call to call until the
