@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -20,19 +21,37 @@ const (
 	blindLong   = 2 * time.Minute
 )
 
-// watched is what the auditor knows of one monitor in one region.
+// watchKey names one monitor in one region; regions are numbered by the auditor.
+type watchKey struct {
+	id     int64
+	region uint16
+}
+
+// watched is what the auditor knows of one monitor in one region. It is kept small,
+// and free of pointers, because there are a million of them and all are looked at
+// every second. Instants and durations are in µs.
 type watched struct {
-	uptime.ScheduleEntry
-	region string
-	next   time.Time // first slot that was not looked for yet
-	known  time.Time // last slot with a verdict other than unknown
-	told   bool      // its blindness is on record
+	watchKey        // of id 0: a free place
+	told     bool   // its blindness is on record
+	seen     uint32 // the last full read that had it
+	revision int64
+	interval int64
+	timeout  int64
+	next     int64 // first slot that was not looked for yet
+	known    int64 // last slot with a verdict other than unknown
+}
+
+// seenKey is a slot.
+type seenKey struct {
+	watchKey
+	at int64 // µs
 }
 
 // owed is a slot that had no verdict when it was looked for.
 type owed struct {
-	job      uptime.Job
-	deadline time.Time
+	seenKey
+	revision int64
+	deadline int64 // µs
 }
 
 // Auditor enforces, without the queue, that every due slot has a verdict.
@@ -45,7 +64,11 @@ type Auditor struct {
 	s *Scheduler
 
 	mu        sync.Mutex // guards what follows
-	monitors  map[watchKey]*watched
+	watched   []watched
+	free      []int32 // places in watched
+	index     map[watchKey]int32
+	regions   []string
+	round     uint32       // the number of the present full read
 	gaps      []uptime.Gap // to record
 	skipFrom  time.Time    // slots in (skipFrom, skipTo] are covered by a gap
 	skipTo    time.Time
@@ -56,18 +79,48 @@ type Auditor struct {
 	settled   bool // and the store was told so
 }
 
-type watchKey struct {
-	id     int64
-	region string
-}
-
-type seenKey struct {
-	watchKey
-	at int64
-}
-
 func newAuditor(s *Scheduler) *Auditor {
-	return &Auditor{s: s, monitors: map[watchKey]*watched{}}
+	return &Auditor{s: s, index: map[watchKey]int32{}}
+}
+
+// key numbers the region; a.mu is held.
+func (a *Auditor) key(id int64, region string) watchKey {
+	n := slices.Index(a.regions, region)
+	if n < 0 {
+		n = len(a.regions)
+		a.regions = append(a.regions, region)
+	}
+	return watchKey{id, uint16(n)}
+}
+
+// find is the place of k, nil if it is not watched; a.mu is held.
+func (a *Auditor) find(k watchKey) *watched {
+	if i, ok := a.index[k]; ok {
+		return &a.watched[i]
+	}
+	return nil
+}
+
+// insert makes a place for k; a.mu is held.
+func (a *Auditor) insert(k watchKey) *watched {
+	i := int32(len(a.watched))
+	if n := len(a.free); n > 0 {
+		i, a.free = a.free[n-1], a.free[:n-1]
+	} else {
+		a.watched = append(a.watched, watched{})
+	}
+	a.index[k] = i
+	a.watched[i] = watched{watchKey: k}
+	return &a.watched[i]
+}
+
+// remove frees the place of k; a.mu is held.
+func (a *Auditor) remove(k watchKey) {
+	if i, ok := a.index[k]; ok {
+		delete(a.index, k)
+		a.watched[i] = watched{}
+		a.free = append(a.free, i)
+	}
 }
 
 // put takes over the schedules of monitors; it is safe at any time.
@@ -76,22 +129,23 @@ func (a *Auditor) put(page []uptime.ScheduleEntry, now time.Time) {
 	defer a.mu.Unlock()
 	for _, e := range page {
 		for _, r := range e.Regions {
-			k := watchKey{e.MonitorID, r}
-			w := a.monitors[k]
-			if w != nil && w.Revision == e.Revision {
+			k := a.key(e.MonitorID, r)
+			w := a.find(k)
+			if w != nil && w.revision == e.Revision {
+				w.seen = a.round
 				continue
 			}
 			start := now
-			if w == nil && e.Since.Before(now.Add(-auditMemory)) {
-				start = now.Add(-auditMemory)
-			} else if w == nil {
+			if w == nil {
 				start = e.Since.Add(-1)
+				if oldest := now.Add(-auditMemory); start.Before(oldest) {
+					start = oldest
+				}
+				w = a.insert(k)
+				w.known = now.UnixMicro()
 			}
-			n := &watched{ScheduleEntry: e, region: r, known: now, next: uptime.SlotAfter(e.MonitorID, r, e.Interval, start)}
-			if w != nil {
-				n.known, n.told = w.known, w.told
-			}
-			a.monitors[k] = n
+			w.seen, w.revision, w.interval, w.timeout = a.round, e.Revision, e.Interval.Microseconds(), e.Timeout.Microseconds()
+			w.next = uptime.SlotAfter(e.MonitorID, r, e.Interval, start).UnixMicro()
 		}
 	}
 }
@@ -100,20 +154,25 @@ func (a *Auditor) put(page []uptime.ScheduleEntry, now time.Time) {
 func (a *Auditor) drop(id int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for k := range a.monitors {
-		if k.id == id {
-			delete(a.monitors, k)
-		}
+	for n := range a.regions {
+		a.remove(watchKey{id, uint16(n)})
 	}
 }
 
-// retain forgets all monitors but the active ones.
-func (a *Auditor) retain(active map[int64]struct{}) {
+// begin says that all monitors are about to be put, and sweep that they were: those
+// that were not are no longer active.
+func (a *Auditor) begin() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for k := range a.monitors {
-		if _, ok := active[k.id]; !ok {
-			delete(a.monitors, k)
+	a.round++
+}
+
+func (a *Auditor) sweep() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range a.watched {
+		if w := &a.watched[i]; w.id != 0 && w.seen != a.round {
+			a.remove(w.watchKey)
 		}
 	}
 }
@@ -131,9 +190,13 @@ func (a *Auditor) rewind(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.read = now.Add(-auditLag)
-	for _, w := range a.monitors {
-		w.next = uptime.SlotAfter(w.MonitorID, w.region, w.Interval, now)
-		w.known = now
+	for i := range a.watched {
+		w := &a.watched[i]
+		if w.id == 0 {
+			continue
+		}
+		w.next = uptime.SlotAfter(w.id, a.regions[w.region], time.Duration(w.interval)*time.Microsecond, now).UnixMicro()
+		w.known = now.UnixMicro()
 	}
 }
 
@@ -201,12 +264,13 @@ func (a *Auditor) recordGaps(ctx context.Context) error {
 func (a *Auditor) observe(ctx context.Context, from, to time.Time) (map[seenKey]struct{}, error) {
 	seen := map[seenKey]struct{}{}
 	err := a.s.o.Store.ObservedSlots(ctx, uptime.Instant(from), uptime.Instant(to), func(k uptime.ResultKey, v uptime.Verdict) {
-		key := watchKey{k.MonitorID, k.Region}
-		seen[seenKey{key, k.ScheduledAt.UnixMicro()}] = struct{}{}
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if w := a.monitors[key]; w != nil && v != uptime.VerdictUnknown && k.ScheduledAt.After(w.known) {
-			w.known, w.told = k.ScheduledAt, false
+		at := k.ScheduledAt.UnixMicro()
+		key := a.key(k.MonitorID, k.Region)
+		seen[seenKey{key, at}] = struct{}{}
+		if w := a.find(key); w != nil && v != uptime.VerdictUnknown && at > w.known {
+			w.known, w.told = at, false
 		}
 	})
 	return seen, err
@@ -217,52 +281,53 @@ func (a *Auditor) expect(seen map[seenKey]struct{}, to time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	to = uptime.Instant(to)
-	for k, w := range a.monitors {
-		for ; w.next.Before(to); w.next = w.next.Add(w.Interval) {
-			at := w.next
-			if _, ok := seen[seenKey{k, at.UnixMicro()}]; ok || (at.After(a.skipFrom) && !at.After(a.skipTo)) {
+	end, skipFrom, skipTo := to.UnixMicro(), a.skipFrom.UnixMicro(), a.skipTo.UnixMicro()
+	for i := range a.watched {
+		w := &a.watched[i]
+		for ; w.id != 0 && w.next < end; w.next += w.interval {
+			slot := seenKey{w.watchKey, w.next}
+			if _, ok := seen[slot]; ok || (w.next > skipFrom && w.next <= skipTo) {
 				continue
 			}
-			a.owing = append(a.owing, owed{
-				job:      uptime.Job{MonitorID: k.id, Region: k.region, ScheduledAt: at, Kind: uptime.KindSlot, Revision: w.Revision},
-				deadline: at.Add(w.Interval + w.Timeout + 2*time.Second + auditGrace)})
+			allowed := w.interval + w.timeout + (2*time.Second + auditGrace).Microseconds()
+			a.owing = append(a.owing, owed{slot, w.revision, w.next + allowed})
 		}
 	}
 	a.read = to
 }
 
+// job is the slot as a job; a.mu is held.
+func (a *Auditor) job(o owed) uptime.Job {
+	return uptime.Job{MonitorID: o.id, Region: a.regions[o.region], ScheduledAt: time.UnixMicro(o.at).UTC(), Kind: uptime.KindSlot, Revision: o.revision}
+}
+
 // settle records as missed what is owed beyond its deadline and still not there.
 func (a *Auditor) settle(ctx context.Context, now time.Time) error {
-	var due []uptime.Job
-	var rest []owed
+	var due []owed
 	a.mu.Lock()
-	for _, o := range a.owing {
-		if w := a.monitors[watchKey{o.job.MonitorID, o.job.Region}]; w == nil {
-			continue // paused or deleted since
+	a.owing = slices.DeleteFunc(a.owing, func(o owed) bool {
+		if o.deadline > now.UnixMicro() {
+			return false
 		}
-		if o.deadline.After(now) {
-			rest = append(rest, o)
-		} else {
-			due = append(due, o.job)
+		if a.find(o.watchKey) != nil { // else paused or deleted since
+			due = append(due, o)
 		}
-	}
+		return true
+	})
 	a.mu.Unlock()
 	missing, err := a.missing(ctx, due)
 	if err != nil {
-		return err
+		missing = due
 	}
 	for len(missing) > 0 && err == nil {
 		n := min(len(missing), recordAtOnce)
-		if err = recordAll(ctx, a.s, missing[:n], uptime.Missed, ""); err == nil {
+		if err = recordAll(ctx, a.s, a.jobs(missing[:n]), uptime.Missed, ""); err == nil {
 			a.s.m.missed.Add(float64(n))
 			missing = missing[n:]
 		}
 	}
-	for _, j := range missing { // for the next time
-		rest = append(rest, owed{job: j, deadline: now})
-	}
 	a.mu.Lock()
-	a.owing = rest
+	a.owing = append(a.owing, missing...) // for the next time
 	a.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("record missed slots: %w", err)
@@ -270,29 +335,40 @@ func (a *Auditor) settle(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+func (a *Auditor) jobs(owing []owed) []uptime.Job {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]uptime.Job, len(owing))
+	for i, o := range owing {
+		out[i] = a.job(o)
+	}
+	return out
+}
+
 // recordAtOnce is how many missed slots are handed to the recorder together, a part
 // of what it holds, and little enough to be stored within storeTimeout.
 const recordAtOnce = 5000
 
-// missing are the jobs that have no result. It reads few, narrow windows.
-func (a *Auditor) missing(ctx context.Context, due []uptime.Job) ([]uptime.Job, error) {
-	slices.SortFunc(due, func(x, y uptime.Job) int { return x.ScheduledAt.Compare(y.ScheduledAt) })
-	var out []uptime.Job
-	for len(due) > 0 {
+// missing are the slots that have no result. It reads few, narrow windows.
+func (a *Auditor) missing(ctx context.Context, due []owed) ([]owed, error) {
+	const near = int64(5 * time.Second / time.Microsecond)
+	slices.SortFunc(due, func(x, y owed) int { return cmp.Compare(x.at, y.at) })
+	var out []owed
+	for rest := due; len(rest) > 0; {
 		n := 1
-		for n < len(due) && due[n].ScheduledAt.Sub(due[n-1].ScheduledAt) < 5*time.Second {
+		for n < len(rest) && rest[n].at-rest[n-1].at < near {
 			n++
 		}
-		seen, err := a.observe(ctx, due[0].ScheduledAt, due[n-1].ScheduledAt.Add(time.Microsecond))
+		seen, err := a.observe(ctx, time.UnixMicro(rest[0].at), time.UnixMicro(rest[n-1].at+1))
 		if err != nil {
 			return nil, err
 		}
-		for _, j := range due[:n] {
-			if _, ok := seen[seenKey{watchKey{j.MonitorID, j.Region}, j.ScheduledAt.UnixMicro()}]; !ok {
-				out = append(out, j)
+		for _, o := range rest[:n] {
+			if _, ok := seen[o.seenKey]; !ok {
+				out = append(out, o)
 			}
 		}
-		due = due[n:]
+		rest = rest[n:]
 	}
 	return out, nil
 }
@@ -303,15 +379,19 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 	var tell []uptime.Job
 	blind := 0
 	a.mu.Lock()
-	for k, w := range a.monitors {
-		if a.read.Sub(w.known) <= w.Interval*5/2+w.Timeout+2*time.Second {
+	read := a.read.UnixMicro()
+	for i := range a.watched {
+		w := &a.watched[i]
+		if w.id == 0 || read-w.known <= w.interval*5/2+w.timeout+(2*time.Second).Microseconds() {
 			continue
 		}
 		blind++
 		if !w.told {
 			w.told = true
-			tell = append(tell, uptime.Job{MonitorID: k.id, Region: k.region, Kind: uptime.KindGap, Revision: w.Revision,
-				ScheduledAt: uptime.SlotBefore(k.id, k.region, w.Interval, w.known).Add(w.Interval).Add(time.Microsecond)})
+			region, interval := a.regions[w.region], time.Duration(w.interval)*time.Microsecond
+			first := uptime.SlotBefore(w.id, region, interval, time.UnixMicro(w.known)).Add(interval)
+			tell = append(tell, uptime.Job{MonitorID: w.id, Region: region, Kind: uptime.KindGap, Revision: w.revision,
+				ScheduledAt: first.Add(time.Microsecond)})
 		}
 	}
 	a.mu.Unlock()
@@ -319,7 +399,7 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 	if err := recordAll(ctx, a.s, tell, uptime.Blind, "There was no verdict for two and a half intervals."); err != nil {
 		a.mu.Lock()
 		for _, j := range tell {
-			if w := a.monitors[watchKey{j.MonitorID, j.Region}]; w != nil {
+			if w := a.find(a.key(j.MonitorID, j.Region)); w != nil {
 				w.told = false
 			}
 		}

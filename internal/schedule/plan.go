@@ -122,13 +122,18 @@ func (p *plan) drop(id int64) {
 	}
 }
 
-// sweep removes what the full read that just ended did not see.
-func (p *plan) sweep() {
-	for _, i := range append([]int32(nil), p.heap...) {
-		if p.slots[i].seen != p.round {
-			p.remove(i)
+// sweep removes, of the n slots from the place from on, those that the full read that
+// just ended did not see, and returns where to go on: -1 at the end.
+func (p *plan) sweep(from, n int) int {
+	for i := from; i < min(from+n, len(p.slots)); i++ {
+		if s := &p.slots[i]; s.id != 0 && s.seen != p.round {
+			p.remove(int32(i))
 		}
 	}
+	if from+n >= len(p.slots) {
+		return -1
+	}
+	return from + n
 }
 
 func (p *plan) remove(i int32) {

@@ -194,6 +194,7 @@ func (t *term) reload(ctx context.Context, since time.Time) error {
 	t.plan.round++
 	first := len(t.plan.heap) == 0
 	t.mu.Unlock()
+	t.audit.begin()
 	if first && since.IsZero() {
 		since = t.s.o.wall().Add(-2 * t.s.o.Reload)
 	}
@@ -210,16 +211,21 @@ func (t *term) reload(ctx context.Context, since time.Time) error {
 		}
 		after = page[len(page)-1].MonitorID
 	}
-	t.mu.Lock()
-	t.plan.sweep()
-	t.s.m.monitors.Set(float64(len(t.plan.heap)))
-	active := make(map[int64]struct{}, len(t.plan.heap))
-	for k := range t.plan.index {
-		active[k.id] = struct{}{}
-	}
-	t.mu.Unlock()
-	t.audit.retain(active)
+	t.audit.sweep()
+	t.sweep()
 	return nil
+}
+
+// sweep drops what the full read that just ended did not see, a stretch at a time: a
+// million monitors take longer to look through than a slot may wait.
+func (t *term) sweep() {
+	const stretch = 10_000
+	for from := 0; from >= 0; {
+		t.mu.Lock()
+		from = t.plan.sweep(from, stretch)
+		t.s.m.monitors.Set(float64(len(t.plan.heap)))
+		t.mu.Unlock()
+	}
 }
 
 // apply puts entries into the plan; those that changed get a first check at once.
