@@ -36,8 +36,8 @@ func bareLoop(ctx context.Context, args []string, out io.Writer) error {
 	tr := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	client := &http.Client{Transport: tr, Timeout: 10 * time.Second}
 	var done, failed atomic.Int64
-	get := func() {
-		resp, err := client.Get(*url)
+	get := func(n int) {
+		resp, err := client.Get(fmt.Sprintf("%s/%d", *url, n))
 		if err != nil {
 			failed.Add(1)
 			return
@@ -54,12 +54,13 @@ func bareLoop(ctx context.Context, args []string, out io.Writer) error {
 		for range 64 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					get()
+					get(0)
 				}
 			})
 		}
 	} else {
-		pace(ctx, *rate, func() { wg.Go(get) })
+		// Each of so many pages once a second.
+		pace(ctx, *rate, func(n int) { wg.Go(func() { get(n % *rate) }) })
 	}
 	wg.Wait()
 	n := done.Load()
@@ -72,15 +73,15 @@ func bareLoop(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// pace calls fn rate times a second, a millisecond's worth at a time.
-func pace(ctx context.Context, rate int, fn func()) {
+// pace calls fn with 0, 1, … rate times a second, a millisecond's worth at a time.
+func pace(ctx context.Context, rate int, fn func(n int)) {
 	begin, sent := time.Now(), 0
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		<-tick.C
 		for due := int(time.Since(begin).Seconds() * float64(rate)); sent < due; sent++ {
-			fn()
+			fn(sent)
 		}
 	}
 }

@@ -30,11 +30,12 @@ type installation struct {
 	dir      string
 	database string
 	env      []string
+	queue    string // Redis' URL, when scaled
 	base     string
-	pprof    string // of the process that checks
-	key      string
-	pids     []int // Vedette's own processes
-	deps     []int // PostgreSQL and Redis
+	key      []byte            // seals secrets
+	pprof    map[string]string // profilers, by role
+	pids     []int             // Vedette's own processes
+	deps     []int             // PostgreSQL and Redis
 	db       *sql.DB
 	stops    []func()
 	http     http.Client
@@ -49,12 +50,7 @@ const (
 // process per role on its own PostgreSQL and Redis. seed fills the database before
 // anything runs on it.
 func install(ctx context.Context, bin, mode string, seed func(*store.Store, int64) error) (*installation, error) {
-	dir, err := os.MkdirTemp("", "vedette-bench")
-	if err != nil {
-		return nil, err
-	}
-	in := &installation{dir: dir, http: http.Client{Timeout: 30 * time.Second}, database: "sqlite:" + filepath.Join(dir, "data", "vedette.db")}
-	in.stops = append(in.stops, func() { _ = os.RemoveAll(dir) })
+	in := &installation{}
 	if err := in.start(ctx, bin, mode, seed); err != nil {
 		in.close()
 		return nil, err
@@ -62,20 +58,34 @@ func install(ctx context.Context, bin, mode string, seed func(*store.Store, int6
 	return in, nil
 }
 
-func (in *installation) start(ctx context.Context, bin, mode string, seed func(*store.Store, int64) error) (err error) {
-	key := make([]byte, seal.KeySize)
-	_, _ = rand.Read(key)
-	in.env = append(os.Environ(), "VEDETTE_DATA="+filepath.Join(in.dir, "data"), "VEDETTE_LOG_LEVEL=warn", "VEDETTE_KEY="+base64.StdEncoding.EncodeToString(key))
+// begin makes the folder, the key and, when scaled, the servers.
+func (in *installation) begin(mode string) (err error) {
+	if in.dir, err = os.MkdirTemp("", "vedette-bench"); err != nil {
+		return err
+	}
+	in.stops = append(in.stops, func() { _ = os.RemoveAll(in.dir) })
+	in.http.Timeout, in.pprof = 30*time.Second, map[string]string{}
+	in.database = "sqlite:" + filepath.Join(in.dir, "data", "vedette.db")
+	in.key = make([]byte, seal.KeySize)
+	_, _ = rand.Read(in.key)
+	in.env = append(os.Environ(), "VEDETTE_DATA="+filepath.Join(in.dir, "data"), "VEDETTE_LOG_LEVEL=warn", "VEDETTE_KEY="+base64.StdEncoding.EncodeToString(in.key))
+	if mode == "scaled" {
+		in.database, err = in.servers()
+	}
+	return err
+}
+
+func (in *installation) start(ctx context.Context, bin, mode string, seed func(*store.Store, int64) error) error {
+	if err := in.begin(mode); err != nil {
+		return err
+	}
 	roles := []string{"all"}
 	driver, dsn := "sqlite", "file:"+filepath.Join(in.dir, "data", "vedette.db")+"?_pragma=query_only(1)&_pragma=busy_timeout(5000)"
 	if mode == "scaled" {
 		roles = []string{"api", "scheduler", "worker", "notifier"}
-		if in.database, err = in.servers(); err != nil {
-			return err
-		}
 		driver, dsn = "pgx", in.database
 	}
-	if err := in.populate(ctx, bin, key, seed); err != nil {
+	if err := in.populate(ctx, bin, seed); err != nil {
 		return err
 	}
 	for _, role := range roles {
@@ -86,21 +96,21 @@ func (in *installation) start(ctx context.Context, bin, mode string, seed func(*
 	if err := in.await(ctx); err != nil {
 		return err
 	}
+	return in.openDB(driver, dsn)
+}
+
+// openDB opens the database beside Vedette, to look into it.
+func (in *installation) openDB(driver, dsn string) (err error) {
 	in.db, err = sql.Open(driver, dsn)
 	return err
 }
 
-// populate makes the schema, an administrator with a key, and what seed wants.
-func (in *installation) populate(ctx context.Context, bin string, key []byte, seed func(*store.Store, int64) error) error {
+// populate makes the schema, an administrator, and what seed wants.
+func (in *installation) populate(ctx context.Context, bin string, seed func(*store.Store, int64) error) error {
 	if _, err := in.command(bin, password+"\n", "user", "create", "--email", email, "--role", "admin", "--password-stdin"); err != nil {
 		return err
 	}
-	out, err := in.command(bin, "", "api-key", "create", "--user", email)
-	if err != nil {
-		return err
-	}
-	in.key = strings.TrimSpace(out)
-	sealer, err := seal.New(key)
+	sealer, err := seal.New(in.key)
 	if err != nil {
 		return err
 	}
@@ -128,7 +138,7 @@ func (in *installation) servers() (string, error) {
 		return "", err
 	}
 	in.stops = append(in.stops, redis.Close)
-	in.deps = []int{pg.PID(), redis.PID()}
+	in.deps, in.queue = []int{pg.PID(), redis.PID()}, redis.URL
 	in.env = append(in.env, "VEDETTE_DATABASE="+pg.URL, "VEDETTE_QUEUE="+redis.URL)
 	return pg.URL, nil
 }
@@ -138,14 +148,11 @@ func (in *installation) serve(bin, role string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(bin, "serve", "--roles", role, "--listen", addr)
-	cmd.Env = in.env
-	if role == "all" || role == "worker" {
-		if in.pprof, err = freeAddr(); err != nil {
-			return err
-		}
-		cmd.Args = append(cmd.Args, "--pprof", in.pprof)
+	if in.pprof[role], err = freeAddr(); err != nil {
+		return err
 	}
+	cmd := exec.Command(bin, "serve", "--roles", role, "--listen", addr, "--pprof", in.pprof[role])
+	cmd.Env = in.env
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -215,6 +222,16 @@ func pages(ctx context.Context, n int, base string, interval time.Duration, conf
 		}
 		return nil
 	}
+}
+
+// size is how many bytes the database holds, in use or not.
+func (in *installation) size(ctx context.Context) (n int64, err error) {
+	q := `SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()`
+	if in.queue != "" {
+		q = `SELECT pg_database_size(current_database())`
+	}
+	err = in.db.QueryRowContext(ctx, q).Scan(&n)
+	return n, err
 }
 
 // counts are the stored first attempts of a span of slots, by verdict.

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string) error {
 	f.DurationVar(&o.warm, "warm", 8*time.Second, "warm-up of each step")
 	f.IntVar(&o.monitors, "monitors", 5000, "monitors at the memory and deviation steps")
 	f.StringVar(&o.modes, "modes", "embedded,scaled", "which modes to measure")
-	f.StringVar(&o.steps, "steps", "steady,throughput,latency,https", "which steps to measure")
+	f.StringVar(&o.steps, "steps", "steady,throughput,latency,https,million", "which steps to measure")
 	f.StringVar(&o.profiles, "profiles", "", "folder for a CPU profile of each step")
 	if err := f.Parse(args); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -51,14 +52,14 @@ func measureAll(ctx context.Context, o options) error {
 	defer stop()
 	fmt.Println("| figure | measured |")
 	fmt.Println("|---|---|")
-	bare, err := b.bare(ctx, b.plain+"/0/0", 0)
+	bare, err := b.bare(ctx, b.plain+"/0", 0)
 	if err != nil {
 		return err
 	}
 	b.max = bare.PerSecond
 	row("bare loop of fresh GETs, maximum", "%.0f/s, %.0f µs CPU each", bare.PerSecond, bare.MicroCPU)
 	for mode := range strings.SplitSeq(o.modes, ",") {
-		steps := map[string]func(context.Context, string) error{"steady": b.steady, "throughput": b.throughput, "latency": b.latency, "https": b.https}
+		steps := map[string]func(context.Context, string) error{"steady": b.steady, "throughput": b.throughput, "latency": b.latency, "https": b.https, "million": b.million}
 		for name := range strings.SplitSeq(o.steps, ",") {
 			if steps[name] == nil {
 				return fmt.Errorf("-steps: there is no step %q", name)
@@ -121,10 +122,20 @@ type span struct {
 	seconds float64
 	used    usage // over the window
 	memory  int64 // at its end, of Vedette's own processes
+	device  int64 // bytes that the device wrote, of everything on this machine
+	stored  int64 // bytes by which the results grew
 }
 
 func (s span) perCheck(d time.Duration) float64 {
 	return float64(d.Microseconds()) / float64(max(s.up, 1))
+}
+
+// toDisk tells the bytes written for each check: by the device, and by the kernel's
+// account of each process, which takes a page cache folio of up to 2 MiB for written
+// each time that any byte of it becomes dirty.
+func (s span) toDisk() string {
+	n := float64(max(s.up, 1))
+	return fmt.Sprintf("%.0f (by the processes' account %.0f)", float64(s.device)/n, float64(s.used.written)/n)
 }
 
 // window warms up, measures, and waits until what was due in it is stored.
@@ -138,9 +149,16 @@ func (b *bench) window(ctx context.Context, in *installation) (span, error) {
 	if err != nil {
 		return span{}, err
 	}
+	disk, err := deviceBytes()
+	if err != nil {
+		return span{}, err
+	}
+	size, err := in.size(ctx)
+	if err != nil {
+		return span{}, err
+	}
 	from := time.Now()
-	b.profile(ctx, in)
-	pause(ctx, time.Until(from.Add(b.options.window)))
+	b.profile(ctx, in, b.options.window)
 	to := time.Now()
 	after, err := usageOf(pids...)
 	if err != nil {
@@ -154,37 +172,53 @@ func (b *bench) window(ctx context.Context, in *installation) (span, error) {
 	if s.targetStats, err = b.seen(); err != nil {
 		return s, err
 	}
+	if s.device, err = deviceBytes(); err != nil {
+		return s, err
+	}
+	s.device -= disk
+	if s.stored, err = in.size(ctx); err != nil {
+		return s, err
+	}
+	s.stored -= size
 	pause(ctx, 3*time.Second)
 	s.counts, err = in.count(from, to)
 	return s, err
 }
 
-// profile keeps a CPU profile of the window, of the process that checks, if asked to.
-func (b *bench) profile(ctx context.Context, in *installation) {
-	if b.profiles == "" {
-		return
+// profile lets the window pass, and keeps a CPU profile of every process, if asked to.
+func (b *bench) profile(ctx context.Context, in *installation, window time.Duration) {
+	end := time.Now().Add(window)
+	b.count++
+	var all sync.WaitGroup
+	if b.profiles != "" {
+		for role, addr := range in.pprof {
+			all.Go(func() {
+				if err := keepProfile(ctx, addr, filepath.Join(b.profiles, fmt.Sprintf("step%02d-%s.pprof", b.count, role)), window); err != nil {
+					fmt.Fprintln(os.Stderr, "profile:", err)
+				}
+			})
+		}
 	}
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", in.pprof, int(b.options.window.Seconds()))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	pause(ctx, time.Until(end))
+	all.Wait()
+}
+
+func keepProfile(ctx context.Context, addr, path string, window time.Duration) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, int(window.Seconds())), nil)
 	if err != nil {
-		return
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "profile:", err)
-		return
+		return err
 	}
 	defer resp.Body.Close()
-	b.count++
-	f, err := os.Create(filepath.Join(b.profiles, fmt.Sprintf("step%02d.pprof", b.count)))
+	f, err := os.Create(path)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "profile:", err)
-		return
+		return err
 	}
 	_, err = io.Copy(f, resp.Body)
-	if err := errors.Join(err, f.Close()); err != nil {
-		fmt.Fprintln(os.Stderr, "profile:", err)
-	}
+	return errors.Join(err, f.Close())
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -197,7 +231,11 @@ func pause(ctx context.Context, d time.Duration) {
 // steady: 5,000 monitors at 500 and at 1,000 checks a second.
 func (b *bench) steady(ctx context.Context, mode string) error {
 	for _, rate := range []int{500, 1000} {
-		bare, err := b.bare(ctx, b.plain+"/0/0", rate)
+		bare, err := b.bare(ctx, fmt.Sprintf("%s/%d", b.plain, time.Second.Microseconds()), rate)
+		if err != nil {
+			return err
+		}
+		paced, err := b.seen()
 		if err != nil {
 			return err
 		}
@@ -207,8 +245,8 @@ func (b *bench) steady(ctx context.Context, mode string) error {
 		}
 		cpu := s.perCheck(s.used.cpu)
 		row(fmt.Sprintf("%s, %d monitors, %d checks/s", mode, b.monitors, rate),
-			"CPU %.0f µs a check, everything counted = %.2f × bare loop (%.0f µs); memory %.0f MB; interval deviation p50 %.1f, p99 %.1f ms; %.0f bytes to disk a check; missed %.2f %%",
-			cpu, cpu/bare.MicroCPU, bare.MicroCPU, float64(s.memory)/1e6, s.P50, s.P99, float64(s.used.written)/float64(max(s.up, 1)), missed(s, rate))
+			"CPU %.0f µs a check, everything counted = %.2f × bare loop (%.0f µs); memory %.0f MB; interval deviation p50 %.1f, p99 %.1f ms (bare loop %.1f, %.1f); bytes to disk a check %s; missed %.2f %%",
+			cpu, cpu/bare.MicroCPU, bare.MicroCPU, float64(s.memory)/1e6, s.P50, s.P99, paced.P50, paced.P99, s.toDisk(), missed(s, rate))
 	}
 	return nil
 }
@@ -252,15 +290,15 @@ func (b *bench) throughput(ctx context.Context, mode string) error {
 		if err != nil {
 			return err
 		}
-		bare, err := b.bare(ctx, b.plain+"/0/0", rate)
+		bare, err := b.bare(ctx, b.plain+"/0", rate)
 		if err != nil {
 			return err
 		}
 		cpu, stored := s.perCheck(s.used.cpu), float64(s.up)/s.seconds
 		most = max(most, stored)
 		row(fmt.Sprintf("%s, %d checks/s asked for = %.2f × the bare maximum", mode, rate, share),
-			"%.0f/s stored, missed %.2f %%, %.0f/s unknown, CPU %.0f µs a check = %.2f × bare loop at that rate (%.0f µs), deviation p99 %.1f ms, memory %.0f MB, %.0f bytes to disk a check, %d down",
-			stored, missed(s, rate), float64(s.unknown)/s.seconds, cpu, cpu/bare.MicroCPU, bare.MicroCPU, s.P99, float64(s.memory)/1e6, float64(s.used.written)/float64(max(s.up, 1)), s.down)
+			"%.0f/s stored, missed %.2f %%, %.0f/s unknown, CPU %.0f µs a check = %.2f × bare loop at that rate (%.0f µs), deviation p99 %.1f ms, memory %.0f MB, bytes to disk a check %s, bytes stored a check %.0f, %d down",
+			stored, missed(s, rate), float64(s.unknown)/s.seconds, cpu, cpu/bare.MicroCPU, bare.MicroCPU, s.P99, float64(s.memory)/1e6, s.toDisk(), float64(s.stored)/float64(max(s.up, 1)), s.down)
 	}
 	rate := int(2 * most)
 	over, err := b.at(ctx, mode, b.plain, rate, rate)
@@ -274,7 +312,7 @@ func (b *bench) throughput(ctx context.Context, mode string) error {
 
 // https: full handshakes.
 func (b *bench) https(ctx context.Context, mode string) error {
-	bare, err := b.bare(ctx, b.secure+"/0/0", 0)
+	bare, err := b.bare(ctx, b.secure+"/0", 0)
 	if err != nil {
 		return err
 	}
