@@ -23,7 +23,7 @@ type RecorderOptions struct {
 	// Hint is called, likewise, after a commit that changed what live pages show.
 	Hint func(ctx context.Context)
 
-	FlushEvery time.Duration // longest wait of a quiet result for its batch; default 50 ms
+	FlushEvery time.Duration // longest wait of a quiet result for its batch; default 100 ms
 	MaxBatch   int           // results per transaction; default 500
 	Writers    int           // transactions at once; default 1, which is what SQLite can use
 	Capacity   int           // results in hand, waiting or being written; default 16384. Beyond it Record blocks
@@ -37,7 +37,7 @@ type RecorderOptions struct {
 }
 
 func (o RecorderOptions) defaults() RecorderOptions {
-	setDefault(&o.FlushEvery, 50*time.Millisecond)
+	setDefault(&o.FlushEvery, 100*time.Millisecond)
 	setDefault(&o.MaxBatch, 500)
 	setDefault(&o.Writers, 1)
 	setDefault(&o.Capacity, 16384)

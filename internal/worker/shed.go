@@ -12,9 +12,9 @@ import (
 // routine checks, before they start, and each is on record as unknown at the cost of
 // one row in a batch: a worker that is busy with what it cannot do does nothing else.
 const (
-	shedEvery   = 20 * time.Millisecond
+	shedEvery   = 50 * time.Millisecond
 	maxShed     = 20_000                // not recorded yet; beyond it nothing is received
-	paceEvery   = 10 * time.Millisecond // how often the worker looks how late it wakes
+	paceEvery   = 20 * time.Millisecond // how often the worker looks how late it wakes
 	paceLate    = 50 * time.Millisecond // later than that on the average, it takes no more on
 	queuedShare = 4                     // nothing is received while a quarter of Concurrency waits for a place
 )

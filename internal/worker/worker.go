@@ -25,6 +25,7 @@ import (
 const (
 	batchSize = 256
 	drainTime = 8 * time.Second // running checks get this long after a stop
+	ackEvery  = 50 * time.Millisecond
 )
 
 // Health says whether this machine can be believed when it sees a target fail.
@@ -185,9 +186,9 @@ func (w *Worker) receive(ctx, work context.Context, jobs *sync.WaitGroup) error 
 	return nil
 }
 
-// tend acknowledges what is done every 20 ms and extends leases at a third of their time.
+// tend acknowledges what is done every 50 ms and extends leases at a third of their time.
 func (w *Worker) tend(ctx context.Context) {
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(ackEvery)
 	defer tick.Stop()
 	extended := time.Now()
 	for {
