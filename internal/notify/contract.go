@@ -15,7 +15,9 @@ type Store interface {
 	// every administrator), inserts what route returns and sets RoutedAt. Deliveries
 	// that could be claimed right after (see ClaimDeliveries) are claimed along,
 	// within terms, since every commit that people wait for costs them time.
-	// Alerts that were routed already or do not exist are left out.
+	// Other unrouted alerts of the same incidents are routed along, so that an
+	// incident's deliveries are in the order of its alerts. Alerts that were routed
+	// already or do not exist are left out.
 	RouteAlerts(ctx context.Context, ids []int64, terms uptime.ClaimTerms, route func(uptime.Alert, []uptime.Channel) []uptime.Delivery) ([]uptime.Routed, error)
 	// UnroutedAlerts are alerts whose hint may have been lost: written before t, not routed.
 	UnroutedAlerts(ctx context.Context, before time.Time, limit int) ([]int64, error)

@@ -28,6 +28,7 @@ type memStore struct {
 	selfOpen   bool
 	selfTexts  []string
 	failFinish int // so many calls fail
+	loseClaims int // so many transactions with claims lose the answer to their commit
 	claimToken int
 }
 
@@ -56,6 +57,12 @@ func (s *memStore) RouteAlerts(_ context.Context, ids []int64, terms uptime.Clai
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []uptime.Routed
+	for id, a := range s.alerts { // the others of their incidents come along
+		if a.IncidentID != 0 && !slices.Contains(ids, id) && slices.ContainsFunc(ids, func(i int64) bool { return s.alerts[i] != nil && s.alerts[i].IncidentID == a.IncidentID }) {
+			ids = append(slices.Clone(ids), id)
+		}
+	}
+	slices.Sort(ids)
 	for _, id := range ids {
 		a := s.alerts[id]
 		if a == nil || !a.RoutedAt.IsZero() {
@@ -102,6 +109,10 @@ func (s *memStore) ClaimDeliveries(_ context.Context, terms uptime.ClaimTerms) (
 			terms.Limit--
 			claims = append(claims, c)
 		}
+	}
+	if s.loseClaims > 0 && len(claims) > 0 {
+		s.loseClaims--
+		return claims, errStoreDown
 	}
 	return claims, nil
 }

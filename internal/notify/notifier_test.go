@@ -294,6 +294,62 @@ func TestAnOutcomeOfALostClaimIsLeftAlone(t *testing.T) {
 	})
 }
 
+// TestAClaimThatMayNotBeOnRecordIsNotSent: the commit failed, or its answer was lost.
+func TestAClaimThatMayNotBeOnRecordIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemStore(channel(1))
+		store.loseClaims = 1
+		s := start(t, store, func(_ context.Context, c uptime.Claim) notify.Sent {
+			if c.Attempt == 1 {
+				return notify.Sent{Outcome: uptime.OutcomeTemporary}
+			}
+			return notify.Sent{Outcome: uptime.OutcomeAccepted}
+		})
+		defer s.stop()
+		s.queue.hint(store.add(alert(uptime.AlertOpened, 7)))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		var sent []int
+		for _, x := range s.prov.log() {
+			sent = append(sent, x.claim.Attempt)
+		}
+		if d := store.delivery(1); !slices.Equal(sent, []int{1, 3}) || d.Status != uptime.DeliveryDelivered {
+			t.Fatalf("sent attempts %v, then %s; want 1, then 3 after the lease of the lost claim, and delivered", sent, d.Status)
+		}
+	})
+}
+
+// TestAProcessThatWasStoppedDoesNotSendWhatItsLeaseHasLeftToOthers is FAULTS 55: a
+// notifier is stopped right after its claim, and goes on when another has sent.
+func TestAProcessThatWasStoppedDoesNotSendWhatItsLeaseHasLeftToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemStore(channel(1))
+		stopped := true
+		a := start(t, store, accept, func(o *notify.Options) {
+			o.Failpoint = func(name string) {
+				if name == "claimed" && stopped {
+					stopped = false
+					time.Sleep(45 * time.Second)
+				}
+			}
+		})
+		defer a.stop()
+		a.queue.hint(store.add(alert(uptime.AlertOpened, 7)))
+		synctest.Wait()
+		b := start(t, store, accept)
+		defer b.stop()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		d := store.delivery(1)
+		if len(a.prov.log()) != 0 || len(b.prov.log()) != 1 || d.Status != uptime.DeliveryDelivered || d.Attempts != 2 {
+			t.Fatalf("the stopped one sent %d, the other %d, %s after %d attempts; want 0, 1, delivered, 2", len(a.prov.log()), len(b.prov.log()), d.Status, d.Attempts)
+		}
+		if d.log[0].Outcome == uptime.OutcomeAccepted || d.log[1].Outcome != uptime.OutcomeAccepted {
+			t.Errorf("attempts: got %+v, want the second alone accepted", d.log)
+		}
+	})
+}
+
 func TestAnAlertForNobodyIsMadeVisible(t *testing.T) {
 	off := channel(1)
 	off.Enabled = false

@@ -69,6 +69,9 @@ func (n *Notifier) start(sendCtx context.Context, most int, take func(uptime.Cla
 	}
 	taken := time.Now()
 	claims, err := take(uptime.ClaimTerms{Lease: n.opts.Lease, Limit: reserved, PerChannel: n.opts.PerChannel})
+	if err != nil {
+		claims = nil // the intent may not be on record; if it is, the lease ends
+	}
 	for range reserved - len(claims) {
 		<-n.slots
 	}
@@ -102,7 +105,7 @@ func (n *Notifier) untilNext(ctx context.Context) time.Duration {
 func (n *Notifier) send(sendCtx context.Context, c uptime.Claim, leaseEnd time.Time) {
 	started := time.Now()
 	n.metrics.inFlight.Inc()
-	sent := n.attempt(sendCtx, c)
+	sent := n.attempt(sendCtx, c, leaseEnd)
 	n.metrics.inFlight.Dec()
 	n.opts.Failpoint("sent")
 	latency := time.Since(started)
@@ -126,10 +129,11 @@ func (n *Notifier) send(sendCtx context.Context, c uptime.Claim, leaseEnd time.T
 	}
 }
 
-// attempt asks the channel's provider to send, within Options.SendTimeout. A
-// channel that nobody can send is a permanent failure; a provider that panics is a
-// bug of ours, and must not take other channels down with it.
-func (n *Notifier) attempt(ctx context.Context, c uptime.Claim) (sent Sent) {
+// attempt asks the channel's provider to send, within Options.SendTimeout and the
+// claim's lease: a process that was stopped for longer finds the delivery given to
+// another. A channel that nobody can send is a permanent failure; a provider that
+// panics is a bug of ours, and must not take other channels down with it.
+func (n *Notifier) attempt(ctx context.Context, c uptime.Claim, leaseEnd time.Time) (sent Sent) {
 	if !c.Channel.Enabled && c.Alert.Kind != uptime.AlertTest {
 		return permanent("not sent: " + causeDisabled) // switched off after it was routed
 	}
@@ -137,7 +141,11 @@ func (n *Notifier) attempt(ctx context.Context, c uptime.Claim) (sent Sent) {
 	if !ok {
 		return permanent("this version cannot send to channels of this type")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, n.opts.SendTimeout, errSendTimeout)
+	left := time.Until(leaseEnd)
+	if left <= 0 {
+		return Sent{Outcome: uptime.OutcomeTemporary, Excerpt: "not sent: this process was stopped for longer than its claim"}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, min(n.opts.SendTimeout, left), errSendTimeout)
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {

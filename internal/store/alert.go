@@ -39,15 +39,18 @@ func (s *Store) RouteAlerts(ctx context.Context, ids []int64, terms uptime.Claim
 		if err != nil {
 			return err
 		}
-		return room.write(ids)
+		return room.write()
 	})
 	return out, err
 }
 
-// unrouted locks the alerts that are not routed yet.
+// unrouted locks the alerts that are not routed yet, and with them the others of
+// their incidents: the order of deliveries is that of routing, and the hint about the
+// end of an outage may be quicker than the one about its beginning.
 func unrouted(ctx context.Context, tx *sql.Tx, d dialect, ids []int64) (out []uptime.Routed, err error) {
-	in, args := d.in("a.id", 1, ids)
-	err = queryOn(ctx, tx, `SELECT `+alertColumns+` FROM alerts a WHERE `+in+` AND a.routed_at = 0 ORDER BY a.id`+d.forUpdate(), args, func(r row) error {
+	in, args := d.in("b.id", 1, ids)
+	q := `SELECT ` + alertColumns + ` FROM alerts a WHERE a.routed_at = 0 AND a.incident_id IN (SELECT b.incident_id FROM alerts b WHERE ` + in + `) ORDER BY a.id`
+	err = queryOn(ctx, tx, q+d.forUpdate(), args, func(r row) error {
 		a, err := scanAlert(r)
 		out = append(out, uptime.Routed{Alert: a})
 		return err

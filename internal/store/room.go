@@ -55,13 +55,15 @@ func (s *Store) room(ctx context.Context, tx *sql.Tx, terms uptime.ClaimTerms, r
 	return m, m.run()
 }
 
-// write stores the deliveries, claimed where that may be, and that the alerts with
-// these ids are routed.
-func (m *room) write(ids []int64) error {
+// write stores the deliveries, claimed where that may be, and that the alerts are
+// routed.
+func (m *room) write() error {
 	var claimed []func() // what waits for the ids of deliveries
 	var attempts [][]any
+	ids := make([]int64, len(m.routed))
 	for i := range m.routed {
 		r := &m.routed[i]
+		ids[i] = r.Alert.ID
 		for n := range r.Deliveries {
 			d := &r.Deliveries[n]
 			c := uptime.Claim{Alert: r.Alert, Attempt: 1}

@@ -155,3 +155,32 @@ func TestTwoNotifiersRouteEachAlertOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestTheEndIsNotRoutedBeforeItsOpening: the hint about the opening was lost, the one
+// about the end was not.
+func TestTheEndIsNotRoutedBeforeItsOpening(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, e storetest.Env) {
+		owner := e.User(t, "a@example.org").ID
+		channels(t, e, owner, "one")
+		m := e.Monitor(t, owner, func(m *uptime.Monitor) { m.Confirm.Failures = 0 })
+		e.Record(t, manager.Decide, storetest.Result(m, 0, down))
+		end := e.Record(t, manager.Decide, storetest.Result(m, 1, up))[0].AlertIDs
+		terms := uptime.ClaimTerms{Lease: time.Minute, Limit: 10, PerChannel: 4}
+		for _, want := range []uptime.AlertKind{uptime.AlertOpened, uptime.AlertResolved} {
+			claims := routeAlerts(t, e, terms, end...)
+			if want == uptime.AlertResolved {
+				var err error
+				if claims, err = e.ClaimDeliveries(t.Context(), terms); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(claims) != 1 || claims[0].Alert.Kind != want {
+				t.Fatalf("claimed %+v, want %s alone", claims, want)
+			}
+			if err := e.FinishDelivery(t.Context(), claims[0], uptime.SendResult{Status: uptime.DeliveryDelivered}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
