@@ -3,12 +3,15 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"vedette/internal/incident"
 	"vedette/internal/store"
 	"vedette/internal/store/storetest"
 	"vedette/internal/testenv"
@@ -148,5 +151,94 @@ func TestARestartOfPostgreSQLIsUnavailableAndThenOver(t *testing.T) {
 	}
 	if got := e.Record(t, manager.Decide, storetest.Result(m, 0, up)); got[0].State.Verdict != up {
 		t.Errorf("after its return: got %+v", got)
+	}
+}
+
+// TestARepeatAfterALostAnswerToACommitHasNoEffect is FAULTS 28: the connection ends
+// after each COMMIT was carried out and before its maker knows.
+func TestARepeatAfterALostAnswerToACommitHasNoEffect(t *testing.T) {
+	t.Parallel()
+	e := storetest.New(t, "postgres")
+	owner := e.User(t, "a@example.org").ID
+	channels(t, e, owner, "one")
+	m := e.Monitor(t, owner, func(m *uptime.Monitor) { m.Confirm.Failures = 2 })
+	u, err := url.Parse(e.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.NewProxy(t, u.Host)
+	u.Host = proxy.Addr
+	far := storetest.Env{Engine: e.Engine, Database: u.String()}
+	far.Store = far.Open(t)
+	lost := 0
+	lose := func(what string, fn func() error) error {
+		t.Helper()
+		proxy.LoseReplyTo("commit\x00")
+		err := fn()
+		if lost++; proxy.Lost() != lost {
+			t.Fatalf("%s: %d answers were lost by now, want %d", what, proxy.Lost(), lost)
+		}
+		return err
+	}
+
+	recorder := incident.NewRecorder(incident.RecorderOptions{Store: far.Store})
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = recorder.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	verdicts := []uptime.Verdict{up, down, down, down, down, up}
+	for i, v := range verdicts {
+		err := lose(fmt.Sprint("result ", i), func() error {
+			_, err := recorder.Record(t.Context(), storetest.Result(m, i, v))
+			return err
+		})
+		if err != nil {
+			t.Fatalf("result %d: %v", i, err)
+		}
+	}
+	if n := len(results(t, e, m)); n != len(verdicts) {
+		t.Errorf("got %d results, want %d", n, len(verdicts))
+	}
+	in := incidents(t, e, m)
+	if confirmed := storetest.Result(m, 3, down); len(in) != 1 || in[0].Open() || !in[0].ConfirmedAt.Equal(confirmed.StartedAt.Add(confirmed.Duration)) {
+		t.Fatalf("got %+v, want one incident, confirmed by the third failure and resolved", in)
+	}
+	refold(t, e, m, "after the repeats")
+	told := alerts(t, e)
+	if len(told) != 2 {
+		t.Fatalf("got %d alerts, want 2", len(told))
+	}
+
+	// Its lease is over at once, as it is when a notifier comes back to a claim that it
+	// does not know to have.
+	terms := uptime.ClaimTerms{Lease: time.Microsecond, Limit: 9, PerChannel: 9}
+	unknown := func(what string, err error) {
+		t.Helper()
+		if !uptime.Is(err, uptime.Unavailable) {
+			t.Fatalf("%s: got %v, want Unavailable", what, err)
+		}
+	}
+	unknown("routing", lose("routing", func() error { _, err := far.RouteAlerts(t.Context(), told, terms, route); return err }))
+	if again := routeAlerts(t, far, terms, told...); len(again) != 0 {
+		t.Errorf("routed again: %+v", again)
+	}
+	unknown("claiming", lose("claiming", func() error { _, err := far.ClaimDeliveries(t.Context(), terms); return err }))
+	claims, err := far.ClaimDeliveries(t.Context(), terms)
+	if err != nil || len(claims) != 1 || claims[0].Alert.Kind != uptime.AlertOpened || claims[0].Attempt != 3 {
+		t.Fatalf("claimed %+v, %v, want the opening for the third time", claims, err)
+	}
+	done := uptime.SendResult{Status: uptime.DeliveryDelivered, Attempt: uptime.DeliveryAttempt{Outcome: uptime.OutcomeAccepted}}
+	unknown("finishing", lose("finishing", func() error { return far.FinishDelivery(t.Context(), claims[0], done) }))
+	if err := far.FinishDelivery(t.Context(), claims[0], done); !uptime.Is(err, uptime.Conflict) {
+		t.Errorf("finished again: got %v, want Conflict", err)
+	}
+	d, err := e.Delivery(t.Context(), owner, claims[0].Delivery.ID)
+	if err != nil || d.Status != uptime.DeliveryDelivered || len(d.Log) != 3 || d.Log[1].Outcome != uptime.OutcomeUnknown || d.Log[2].Outcome != uptime.OutcomeAccepted {
+		t.Errorf("got %+v, %v, want delivered by the third attempt", d, err)
+	}
+	_, timeline, deliveries, err := e.Incident(t.Context(), owner, in[0].ID)
+	if err != nil || len(deliveries) != 2 || len(timeline) != 3 {
+		t.Errorf("got %d deliveries and the timeline %+v, %v, want 2, and opened, resolved and delivered", len(deliveries), timeline, err)
 	}
 }

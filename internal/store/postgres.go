@@ -44,7 +44,8 @@ func (s *Store) openPostgres(ctx context.Context, url string) error {
 }
 
 func (postgresDialect) kind(err error) (uptime.Kind, bool) {
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+	// A connection that ends under a commit is told in the second way too.
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok || errors.Is(err, pgconn.ErrConnClosed) {
 		return uptime.Unavailable, true
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)

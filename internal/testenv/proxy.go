@@ -1,9 +1,11 @@
 package testenv
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -18,6 +20,8 @@ type Proxy struct {
 	silent  bool                  // guarded by mu: nothing passes, nothing is closed
 	swallow bool                  // guarded by mu: requests pass, replies do not
 	delay   time.Duration         // guarded by mu: of each reply
+	lose    []byte                // guarded by mu: a request with this is answered in vain
+	lost    int                   // guarded by mu: how often that happened
 	changed chan struct{}         // guarded by mu: closed at the next change
 	conns   map[net.Conn]struct{} // guarded by mu
 }
@@ -87,6 +91,28 @@ func (p *Proxy) Heal() {
 	})
 }
 
+// LoseReplyTo lets the first request that holds text pass, and ends its connection
+// when the answer comes: it was carried out, and its maker does not know.
+func (p *Proxy) LoseReplyTo(text string) { p.set(func() { p.lose = []byte(text) }) }
+
+// Lost is how many replies LoseReplyTo has lost.
+func (p *Proxy) Lost() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// wanted reports whether the reply to request is to be lost, which ends the wish.
+func (p *Proxy) wanted(request []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lose == nil || !bytes.Contains(request, p.lose) {
+		return false
+	}
+	p.lose = nil
+	return true
+}
+
 func (p *Proxy) track(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,18 +144,27 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.pass(server, client, false) })
-	p.pass(client, server, true)
+	var vain atomic.Bool // the next reply is to be lost
+	wg.Go(func() { p.pass(server, client, false, &vain) })
+	p.pass(client, server, true, &vain)
 	_, _ = client.Close(), server.Close()
 	wg.Wait()
 }
 
 // pass copies from src to dst as the proxy's mood allows.
-func (p *Proxy) pass(dst, src net.Conn, reply bool) {
+func (p *Proxy) pass(dst, src net.Conn, reply bool, vain *atomic.Bool) {
 	defer dst.Close()
 	b := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(b)
+		switch {
+		case !reply && p.wanted(b[:n]):
+			vain.Store(true)
+		case reply && vain.Load():
+			p.set(func() { p.lost++ })
+			_ = src.Close()
+			return
+		}
 		if n > 0 && p.admit(dst, reply) {
 			if _, err := dst.Write(b[:n]); err != nil {
 				return

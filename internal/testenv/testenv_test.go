@@ -187,6 +187,7 @@ func TestProxy(t *testing.T) {
 		{"delays", func(p *Proxy) { p.Delay(20 * time.Millisecond) }, true, true},
 		{"delays for long", func(p *Proxy) { p.Delay(time.Hour) }, true, false},
 		{"swallows replies", (*Proxy).SwallowReplies, true, false},
+		{"loses a reply", func(p *Proxy) { p.LoseReplyTo("\x01") }, true, false},
 		{"is a black hole", (*Proxy).BlackHole, false, false},
 		{"cuts", (*Proxy).Cut, false, false},
 	}
