@@ -38,7 +38,19 @@ func scanMonitor(r row, more ...any) (m uptime.Monitor, err error) {
 			return m, fmt.Errorf("monitor %d: %w", m.ID, err)
 		}
 	}
-	return m, nil
+	return m, possible(m.Interval, m.Timeout)
+}
+
+// unreadable is what the owner of a row that makes no sense is told. Nothing of ours
+// writes one; a person, a restored backup or another version may.
+const unreadable = "Its stored definition cannot be read; save it again."
+
+// possible refuses a schedule that nobody can keep: slots divide by the interval.
+func possible(interval, timeout time.Duration) error {
+	if interval <= 0 || interval > 366*24*time.Hour || timeout <= 0 {
+		return fmt.Errorf("an interval of %s and a timeout of %s make no schedule", interval, timeout)
+	}
+	return nil
 }
 
 // Monitors: see worker.Store. One whose row cannot be read, or opened with our key,
@@ -68,7 +80,7 @@ func (s *Store) Monitors(ctx context.Context, ids []int64) ([]uptime.Monitor, er
 	})
 	for _, m := range broken {
 		if err == nil {
-			err = s.ParkMonitor(ctx, m.ID, m.Revision, "Its stored definition cannot be read; save it again.")
+			err = s.ParkMonitor(ctx, m.ID, m.Revision, unreadable)
 		}
 	}
 	return out, err
@@ -338,8 +350,11 @@ func (s *Store) views(ctx context.Context, where string, args []any) ([]uptime.M
 		var sealed, regions string
 		var since int64
 		m, err := scanMonitor(r, &sealed, &v.State.Verdict, &v.State.Reason, &v.State.Message, &since, &regions, &v.IncidentID)
-		if err != nil {
+		if m.ID == 0 {
 			return err
+		}
+		if err != nil && m.Problem == "" {
+			m.Problem = unreadable
 		}
 		if m.Config, err = s.sealer.Open(sealed, "monitors", "config", m.ID); err != nil && m.Problem == "" {
 			m.Problem = "Its stored config cannot be opened; save it again."
@@ -410,11 +425,42 @@ func scanEntry(r row) (e uptime.ScheduleEntry, err error) {
 	}
 	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 	e.Interval, e.Timeout, e.Confirm.Interval, e.Since = us(interval), us(timeout), us(confirm), instant(since)
+	if err := possible(e.Interval, e.Timeout); err != nil {
+		return e, err
+	}
 	if regions == defaultRegions {
 		e.Regions = justDefault
 		return e, nil
 	}
 	return e, json.Unmarshal([]byte(regions), &e.Regions)
+}
+
+// active reads entries. One that makes no sense is parked, as Monitors does it; then
+// it reads again, since a short page would tell the scheduler that it was the last.
+func (s *Store) active(ctx context.Context, what, where string, args ...any) (out []uptime.ScheduleEntry, err error) {
+	var broken []uptime.ScheduleEntry
+	err = s.query(ctx, what, selectActive+where, args, func(r row) error {
+		e, err := scanEntry(r)
+		switch {
+		case err == nil:
+			out = append(out, e)
+		case e.MonitorID == 0:
+			return err
+		default:
+			s.log.Error("monitor cannot be scheduled", slog.Int64("monitor_id", e.MonitorID), slog.Any("error", err))
+			broken = append(broken, e)
+		}
+		return nil
+	})
+	for _, e := range broken {
+		if err == nil {
+			err = s.ParkMonitor(ctx, e.MonitorID, e.Revision, unreadable)
+		}
+	}
+	if err == nil && len(broken) > 0 {
+		return s.active(ctx, what, where, args...)
+	}
+	return out, err
 }
 
 // A million monitors of the default region share one list.
@@ -424,21 +470,14 @@ var justDefault = []string{uptime.DefaultRegion}
 
 // ActiveMonitors: see schedule.Store.
 func (s *Store) ActiveMonitors(ctx context.Context, after int64, limit int) ([]uptime.ScheduleEntry, error) {
-	var out []uptime.ScheduleEntry
-	err := s.query(ctx, "read active monitors", selectActive+`id > $1 ORDER BY id LIMIT $2`, []any{after, limit}, func(r row) error {
-		e, err := scanEntry(r)
-		out = append(out, e)
-		return err
-	})
-	return out, err
+	return s.active(ctx, "read active monitors", `id > $1 ORDER BY id LIMIT $2`, after, limit)
 }
 
 // ActiveMonitor: see schedule.Store.
 func (s *Store) ActiveMonitor(ctx context.Context, id int64) (e uptime.ScheduleEntry, ok bool, err error) {
-	err = s.query(ctx, "read monitor", selectActive+`id = $1`, []any{id}, func(r row) error {
-		ok = true
-		e, err = scanEntry(r)
-		return err
-	})
-	return e, ok && err == nil, err
+	es, err := s.active(ctx, "read monitor", `id = $1`, id)
+	if err != nil || len(es) == 0 {
+		return e, false, err
+	}
+	return es[0], true, nil
 }

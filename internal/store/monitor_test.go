@@ -32,6 +32,49 @@ func TestOneUnreadableMonitorIsParkedAlone(t *testing.T) {
 	})
 }
 
+// TestARowThatMakesNoSenseIsParkedAlone is FAULTS 9, with rows that nothing of ours
+// writes: each is shown with its problem, and the others go on.
+func TestARowThatMakesNoSenseIsParkedAlone(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, e storetest.Env) {
+		owner := e.User(t, "a@example.org").ID
+		first := e.Monitor(t, owner, nil)
+		var bad []int64
+		for _, change := range []string{`interval_us = 0`, `interval_us = -10000000`, `interval_us = 1000000000000000`, `timeout_us = 0`,
+			`regions = '{'`, `tags = 'prod'`, `assertions = '[{"source":"duration","op":"lt","value":NaN}]'`} {
+			m := e.Monitor(t, owner, nil)
+			execute(t, e, `UPDATE monitors SET `+change+` WHERE id = $1`, m.ID)
+			bad = append(bad, m.ID)
+		}
+		last := e.Monitor(t, owner, nil)
+		entries, err := e.ActiveMonitors(t.Context(), 0, len(bad)+2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		active := map[int64]bool{}
+		for _, entry := range entries {
+			active[entry.MonitorID] = true
+		}
+		if !active[first.ID] || !active[last.ID] || active[bad[0]] || active[bad[4]] {
+			t.Errorf("active: %v, want the good ones, and none without a possible schedule", active)
+		}
+		ms, err := e.Monitors(t.Context(), append(bad, first.ID, last.ID))
+		if err != nil || len(ms) != 2 {
+			t.Errorf("got %d monitors, %v, want the two good ones", len(ms), err)
+		}
+		e.Record(t, manager.Decide, storetest.Result(first, 0, up), storetest.Result(last, 0, up))
+		list, err := e.ListMonitors(t.Context(), uptime.MonitorFilter{Limit: 20})
+		if err != nil || len(list) != len(bad)+2 {
+			t.Fatalf("listed %d, %v, want all", len(list), err)
+		}
+		for _, v := range list {
+			if good := v.ID == first.ID || v.ID == last.ID; good != (v.Problem == "") || good != (v.State.Verdict == up) {
+				t.Errorf("monitor %d: problem %q and %s; want a problem and unknown, or up", v.ID, v.Problem, v.State.Verdict)
+			}
+		}
+	})
+}
+
 func TestTheRunningHourIsCounted(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, e storetest.Env) {
