@@ -91,7 +91,8 @@ func (*Webhook) Check(config []byte) ([]byte, map[string]string, error) {
 	return stored, reveal, err
 }
 
-// Redact hides the secret and every header's value.
+// Redact hides the secret, every header's value, and of the URL all but its host:
+// many receivers know their callers by its path.
 func (*Webhook) Redact(config []byte) ([]byte, error) {
 	var c webhookConfig
 	if err := json.Unmarshal(config, &c); err != nil {
@@ -99,6 +100,9 @@ func (*Webhook) Redact(config []byte) ([]byte, error) {
 	}
 	if c.Secret != "" {
 		c.Secret = uptime.Redacted
+	}
+	if u, err := url.Parse(c.URL); err == nil && strings.Trim(u.RequestURI(), "/") != "" {
+		c.URL = u.Scheme + "://" + u.Host + "/" + uptime.Redacted
 	}
 	for k := range c.Headers {
 		c.Headers[k] = uptime.Redacted
@@ -124,6 +128,8 @@ func checkURL(s string) error {
 		return errors.New("must not hold a user or password; send them in headers")
 	case u.Fragment != "":
 		return errors.New("must not have a fragment")
+	case strings.HasSuffix(s, "/"+uptime.Redacted):
+		return errors.New("is redacted; give the whole URL")
 	}
 	return nil
 }

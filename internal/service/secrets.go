@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 
 	"vedette/internal/uptime"
 )
@@ -33,10 +34,14 @@ func restoreSecrets(p *uptime.Problems, config, stored json.RawMessage) json.Raw
 func restore(p *uptime.Problems, path string, have, old any) any {
 	switch v := have.(type) {
 	case string:
+		s, _ := old.(string)
+		if shown, ok := strings.CutSuffix(v, "/"+uptime.Redacted); ok && strings.HasPrefix(s, shown+"/") {
+			return s // a URL of which the host is shown
+		}
 		if v != uptime.Redacted {
 			return v
 		}
-		if s, ok := old.(string); ok && s != "" {
+		if s != "" {
 			return s
 		}
 		p.Add(path, "is the placeholder for a secret, and none is stored here; give the secret itself")
