@@ -131,7 +131,8 @@ func (p *process) handler(ctx context.Context, g *errgroup.Group) (http.Handler,
 	if p.cfg.Embedded() {
 		mode = "embedded"
 	}
-	home, err := web.New(web.Options{Version: obs.Version(), Mode: mode, Roles: p.cfg.Roles, Demo: p.cfg.Demo, NeedsSetup: p.service.NeedsSetup})
+	home, err := web.New(web.Options{Version: obs.Version(), Mode: mode, Roles: p.cfg.Roles, Demo: p.cfg.Demo,
+		NeedsSetup: p.service.NeedsSetup, OwnTrouble: p.store.OwnTrouble})
 	if err != nil {
 		return nil, err
 	}

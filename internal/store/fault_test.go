@@ -242,3 +242,54 @@ func TestARepeatAfterALostAnswerToACommitHasNoEffect(t *testing.T) {
 		t.Errorf("got %d deliveries and the timeline %+v, %v, want 2, and opened, resolved and delivered", len(deliveries), timeline, err)
 	}
 }
+
+// TestATransactionThatWasRolledBackIsRepeatedFromItsBeginning is FAULTS 32: each
+// write of an outage and of telling about it meets a conflict once. Nothing that a
+// failed try learnt may be left.
+func TestATransactionThatWasRolledBackIsRepeatedFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	for name, code := range map[string]string{"serialisation failure": "40001", "deadlock": "40P01"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := storetest.New(t, "postgres")
+			owner := e.User(t, "a@example.org").ID
+			channels(t, e, owner, "one", "two")
+			m := e.Monitor(t, owner, func(m *uptime.Monitor) { m.Confirm.Failures = 0 })
+			writes := []string{"monitor_states UPDATE", "incidents INSERT", "incident_events INSERT", "alerts INSERT", "events INSERT", "deliveries INSERT",
+				"delivery_attempts INSERT", "alerts UPDATE", "delivery_attempts UPDATE", "deliveries UPDATE"}
+			e.Record(t, manager.Decide, storetest.Result(m, 0, up))
+			for _, w := range writes {
+				table, event, _ := strings.Cut(w, " ")
+				fail := "fail_" + table + "_" + event
+				execute(t, e, `CREATE SEQUENCE `+fail)
+				execute(t, e, `CREATE FUNCTION `+fail+`() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+ IF nextval('`+fail+`') = 1 THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '`+code+`'; END IF; RETURN NEW; END $$`)
+				execute(t, e, `CREATE TRIGGER `+fail+` BEFORE `+event+` ON `+table+` FOR EACH ROW EXECUTE FUNCTION `+fail+`()`)
+			}
+
+			recorded := e.Record(t, manager.Decide, storetest.Result(m, 1, down))
+			in := incidents(t, e, m)
+			if len(recorded[0].AlertIDs) != 1 || recorded[0].State.Verdict != down || len(in) != 1 {
+				t.Fatalf("recorded %+v, incidents %+v, want one incident and one alert", recorded, in)
+			}
+			terms := uptime.ClaimTerms{Lease: time.Minute, Limit: 9, PerChannel: 9}
+			claims := routeAlerts(t, e, terms, recorded[0].AlertIDs...)
+			if len(claims) != 2 || claims[0].Delivery.ChannelID == claims[1].Delivery.ChannelID {
+				t.Fatalf("claimed %+v, want one for each channel", claims)
+			}
+			for _, c := range claims {
+				if err := e.FinishDelivery(t.Context(), c, uptime.SendResult{Status: uptime.DeliveryDelivered}); err != nil {
+					t.Errorf("finish: %v", err)
+				}
+			}
+			_, timeline, told, err := e.Incident(t.Context(), owner, in[0].ID)
+			if err != nil || len(timeline) != 3 || len(told) != 2 || told[0].Attempts != 1 {
+				t.Errorf("got the timeline %+v and deliveries %+v, %v, want opened and two delivered", timeline, told, err)
+			}
+			for _, w := range writes {
+				table, event, _ := strings.Cut(w, " ")
+				execute(t, e, `DO $$ BEGIN IF (SELECT last_value FROM fail_`+table+`_`+event+`) < 2 THEN RAISE 'no conflict met'; END IF; END $$`)
+			}
+		})
+	}
+}

@@ -94,6 +94,17 @@ func (s *Store) SetSelfIncident(ctx context.Context, reason uptime.Reason, messa
 	return alerts, err
 }
 
+// OwnTrouble are the reasons of the open incidents of our own.
+func (s *Store) OwnTrouble(ctx context.Context) (out []uptime.Reason, err error) {
+	err = s.query(ctx, "read incidents of our own", `SELECT reason FROM incidents WHERE kind = 'self' AND resolved_at = 0 ORDER BY id`, nil, func(r row) error {
+		var reason uptime.Reason
+		err := r.Scan(&reason)
+		out = append(out, reason)
+		return err
+	})
+	return out, err
+}
+
 func selfAlert(kind uptime.AlertKind, i *uptime.Incident, now time.Time) uptime.Alert {
 	return uptime.Alert{Kind: kind, IncidentID: i.ID, CreatedAt: now,
 		Body: uptime.AlertBody{Incident: alertIncident(i), Monitor: uptime.AlertMonitor{Name: "Vedette", Type: "self"}}}

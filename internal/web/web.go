@@ -6,11 +6,14 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"net/http"
+
+	"vedette/internal/uptime"
 )
 
 //go:embed home.html
@@ -26,6 +29,9 @@ type Options struct {
 	Roles      []string // of this process
 	Demo       bool
 	NeedsSetup func(ctx context.Context) (bool, error)
+	// OwnTrouble are the reasons of the open incidents about Vedette itself. The page
+	// is public, so it tells no more of them.
+	OwnTrouble func(ctx context.Context) ([]uptime.Reason, error)
 }
 
 // page is what home.html is written from.
@@ -33,6 +39,13 @@ type page struct {
 	Options
 	Setup   bool
 	Unknown bool // the database did not answer
+	Trouble []string
+}
+
+// troubles is what the page says of our own incidents.
+var troubles = map[uptime.Reason]string{
+	uptime.Undelivered: "Alerts do not reach everybody who should be told.",
+	uptime.Blind:       "Monitors have no verdict, because nobody looks at them.",
 }
 
 // New makes the handler of / and /style.css.
@@ -50,7 +63,14 @@ func New(o Options) (http.Handler, error) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		p := page{Options: o}
 		needed, err := o.NeedsSetup(r.Context())
+		var own []uptime.Reason
+		if err == nil {
+			own, err = o.OwnTrouble(r.Context())
+		}
 		p.Setup, p.Unknown = needed, err != nil
+		for _, reason := range own {
+			p.Trouble = append(p.Trouble, cmp.Or(troubles[reason], "Vedette itself has a problem."))
+		}
 		var b bytes.Buffer
 		if err := t.Execute(&b, p); err != nil {
 			http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
