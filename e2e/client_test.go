@@ -35,6 +35,9 @@ func (c *client) do(method, path string, body, into any) int {
 		c.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPut {
+		req.Header.Set("If-Match", `"1"`) // no test changes anything twice
+	}
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}

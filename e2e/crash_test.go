@@ -86,12 +86,27 @@ func newMatrix(t testing.TB, begin func(testing.TB, string) *cluster) *matrix {
 // it ends.
 func (m *matrix) crash(point string, hit int) {
 	m.t.Helper()
+	before := m.repeats()
 	m.at(point, hit, http.StatusServiceUnavailable)
 	m.outages++
 	m.n.settle(m.outages, m.outages-1)
 	m.at(point, hit, http.StatusOK)
 	m.n.settle(m.outages, m.outages)
 	m.c.until(m.id, "up")
+	if point == "notify.sent" { // it was accepted, and nobody could know: it comes again
+		eventually(m.t, 90*time.Second, "what was sent and not recorded is sent again", func() bool { return m.repeats() >= before+2 })
+		m.n.settle(m.outages, m.outages)
+	}
+}
+
+// repeats are the messages that came more than once, under one id.
+func (m *matrix) repeats() int {
+	all := m.n.mail.Messages()
+	ids := map[string]bool{}
+	for _, mail := range all {
+		ids[mail.Header.Get("Message-Id")] = true
+	}
+	return len(all) - len(ids) + m.n.hook.repeats()
 }
 
 // at kills the process that has the point, changes what the target answers, starts

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +42,7 @@ type receiver struct {
 	mu     sync.Mutex
 	secret uptime.Secret          // guarded by mu
 	events map[string]string      // guarded by mu: webhook-id → type
+	order  []string               // guarded by mu: webhook-ids as they were first accepted
 	bodies map[string]string      // guarded by mu: webhook-id → body
 	fail   func(n int) (code int) // guarded by mu; nil accepts all
 	seen   int                    // guarded by mu: requests, repeats included
@@ -61,12 +63,6 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen++
-	if r.fail != nil {
-		if code := r.fail(r.seen); code != 0 {
-			w.WriteHeader(code)
-			return
-		}
-	}
 	if err := notify.Verify(r.secret.Reveal(), req.Header, body, time.Now()); err != nil {
 		r.t.Errorf("a webhook does not verify: %v", err)
 	}
@@ -78,7 +74,44 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	if before, ok := r.bodies[id]; ok && before != string(body) {
 		r.t.Errorf("a repeat of %s has another body", id)
 	}
-	r.bodies[id], r.events[id] = string(body), event.Type
+	r.bodies[id] = string(body)
+	if r.fail != nil {
+		if code := r.fail(r.seen); code != 0 {
+			w.WriteHeader(code)
+			_, _ = fmt.Fprintln(w, "no:", req.RequestURI, req.Header) // as some do, who echo secrets
+			return
+		}
+	}
+	if _, again := r.events[id]; !again {
+		r.order = append(r.order, id)
+	}
+	r.events[id] = event.Type
+}
+
+// refuse has the receiver answer code from now on, 0 for accepting, and returns how
+// many requests came until now.
+func (r *receiver) refuse(code int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = func(int) int { return code }
+	return r.seen
+}
+
+// told are the types of events in the order in which they were first accepted.
+func (r *receiver) told() (kinds []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range r.order {
+		kinds = append(kinds, r.events[id])
+	}
+	return kinds
+}
+
+// repeats is how many requests were for an event that came before.
+func (r *receiver) repeats() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen - len(r.bodies)
 }
 
 // count is how many different events of a type arrived.
