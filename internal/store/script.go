@@ -100,10 +100,3 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, lock int64) error {
 	c.lock(lock)
 	return c.run()
 }
-
-// execValues runs one statement of script.values.
-func (s *Store) execValues(ctx context.Context, db querier, columns string, rows [][]any, statement string) error {
-	c := s.script(ctx, db)
-	c.values("", columns, rows, statement, nil)
-	return c.run()
-}
