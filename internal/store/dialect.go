@@ -18,7 +18,7 @@ type dialect interface {
 	retryable(err error) bool
 	// in is a condition that column is one of ids, and its argument(s), numbered from n.
 	in(column string, n int, ids []int64) (string, []any)
-	// values is a WITH clause that makes rows the table v (columns). See Store.execValues.
+	// values is a WITH clause that makes rows the table v (columns). See script.values.
 	values(columns string, rows [][]any) (string, []any)
 	// insertResults is the batch insert of check_results. It may take fewer rows than it
 	// is given; taken says how many.
