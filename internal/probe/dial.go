@@ -76,7 +76,7 @@ func (d *dialer) connect(parent, ctx context.Context, t *dialTrace, port uint16)
 		to := netip.AddrPortFrom(t.addresses[next], port)
 		next, running = next+1, running+1
 		go func() {
-			c, err := d.tcp.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+			c, err := d.tcp.DialContext(ctx, "tcp", to.String())
 			results <- dialResult{to, c, err}
 		}()
 	}
@@ -108,7 +108,7 @@ func (d *dialer) connect(parent, ctx context.Context, t *dialTrace, port uint16)
 
 type dialResult struct {
 	to   netip.AddrPort
-	conn *net.TCPConn
+	conn net.Conn
 	err  error
 }
 
@@ -122,7 +122,9 @@ func discard(results <-chan dialResult, running int) {
 }
 
 func (d *dialer) connectOne(parent, ctx context.Context, t *dialTrace, to netip.AddrPort) (net.Conn, *fault) {
-	c, err := d.tcp.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+	// Not DialTCP: that binds the socket first, which takes a local port away from
+	// all targets at once.
+	c, err := d.tcp.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		f := connectFault(parent, to, err)
 		t.add(to, f)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -56,6 +57,7 @@ type dnsTap struct {
 	answered  bool  // some server sent something with our id
 	ownErr    error // no socket, or not allowed
 	refused   bool  // nobody listens on the server's port
+	lost      bool  // there is no route to the server
 }
 
 func (t *dnsTap) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -78,6 +80,10 @@ func (t *dnsTap) note(err error) {
 	defer t.mu.Unlock()
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		t.refused = true
+		return
+	}
+	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
+		t.lost = true
 		return
 	}
 	if ownFault(context.Background(), err) != nil {
@@ -201,6 +207,9 @@ func (t *dnsTap) fault(parent context.Context, host string, err error) *fault {
 			return down(r.reason, "The name %s %s.", host, r.text)
 		}
 	}
+	if t.guard == nil && !t.answered && isTimeout(err) && !t.alive(parent) {
+		return unknown(uptime.OwnNetwork, "The DNS server of this machine answers nothing at all.")
+	}
 	if isTimeout(err) {
 		return down(uptime.DNSTimeout, "No DNS server answered for %s in time.", host)
 	}
@@ -213,10 +222,30 @@ func (t *dnsTap) fault(parent context.Context, host string, err error) *fault {
 		return unknown(uptime.OwnNetwork, "The DNS server of this machine does not run: nobody listens at its address.")
 	case t.refused:
 		return down(uptime.DNSRefused, "Nobody listens at the monitor's DNS server %s.", t.server)
+	case t.lost && !t.answered && t.guard == nil:
+		return unknown(uptime.OwnNetwork, "The DNS server of this machine cannot be reached: there is no route to it.")
+	case t.lost && !t.answered:
+		return down(uptime.DNSTimeout, "The monitor's DNS server %s cannot be reached.", t.server)
 	case t.answered:
 		return down(uptime.DNSMalformed, "The DNS answer for %s cannot be used.", host)
 	}
 	return down(uptime.DNSNXDomain, "The name %s does not exist.", host)
+}
+
+// aliveWait is how long the installation's resolver may take to answer anything
+// before its silence about a name is held against it and not against the name.
+const aliveWait = time.Second
+
+// alive asks the resolver for what every resolver knows or refuses: the root's name
+// servers. Whatever it answers, it answers.
+func (r resolver) alive(parent context.Context) bool {
+	ctx, cancel := context.WithTimeout(parent, aliveWait)
+	defer cancel()
+	tap := &dnsTap{resolver: r}
+	_, err := (&net.Resolver{PreferGo: true, Dial: tap.dial}).LookupNS(ctx, ".")
+	tap.mu.Lock()
+	defer tap.mu.Unlock()
+	return err == nil || tap.answered
 }
 
 // tappedUDP must be a net.PacketConn: by that the resolver knows a datagram

@@ -112,18 +112,38 @@ func TestDNS(t *testing.T) {
 	}
 }
 
+// The installation's own resolver is asked by every monitor without one of its own.
 func TestOurOwnResolverGoneIsUnknown(t *testing.T) {
 	t.Parallel()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	gone, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := testEnv()
-	env.Resolver = c.LocalAddr().String()
-	c.Close()
-	check1, err := New(env).Compile(uptime.Monitor{Type: "http", Target: "http://shop.test"})
-	if err != nil {
-		t.Fatal(err)
+	gone.Close()
+	for name, tt := range map[string]struct {
+		resolver string
+		verdict  uptime.Verdict
+		reason   uptime.Reason
+	}{
+		"nobody listens": {gone.LocalAddr().String(), uptime.VerdictUnknown, uptime.OwnNetwork},
+		"it answers nothing at all": {dnsServer(t, func(uint16, dnsmessage.Question) []byte { return nil }),
+			uptime.VerdictUnknown, uptime.OwnNetwork},
+		"it answers all but this name": {dnsServer(t, func(id uint16, q dnsmessage.Question) []byte {
+			if q.Type == dnsmessage.TypeNS {
+				return reply(id, q, dnsmessage.RCodeRefused)
+			}
+			return nil
+		}), uptime.VerdictDown, uptime.DNSTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := testEnv()
+			env.Resolver = tt.resolver
+			c, err := New(env).Compile(uptime.Monitor{Type: "http", Target: "http://shop.test", Timeout: 2 * short})
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, c.Run(t.Context()), tt.verdict, tt.reason)
+		})
 	}
-	check(t, check1.Run(t.Context()), uptime.VerdictUnknown, uptime.OwnNetwork)
 }

@@ -63,12 +63,23 @@ func connectFault(parent context.Context, to netip.AddrPort, err error) *fault {
 		return down(uptime.ConnRefused, "%s refused the connection.", to)
 	case errors.Is(err, syscall.ECONNRESET):
 		return down(uptime.ConnReset, "%s reset the connection.", to)
-	case errors.Is(err, syscall.EADDRNOTAVAIL) && to.Addr().Unmap().Is4():
+	case errors.Is(err, syscall.EADDRNOTAVAIL) && (to.Addr().Unmap().Is4() || routed(to)):
 		return unknown(uptime.OwnResources, "This machine has no local ports left.")
 	case isTimeout(err):
 		return down(uptime.ConnTimeout, "%s did not answer the connection in time.", to)
 	}
 	return down(uptime.ConnUnreach, "%s cannot be reached: no route to it.", to)
+}
+
+// routed reports whether this machine has an address and a route from which to is
+// reached; one without IPv6 has none. A datagram socket takes its port from others
+// than connections do, and connecting it sends nothing.
+func routed(to netip.AddrPort) bool {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err == nil {
+		_ = c.Close()
+	}
+	return !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.ENETUNREACH)
 }
 
 // isTimeout reports whether a deadline of ours, or the system's, ended err.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -29,6 +30,77 @@ func TestNoDescriptorsLeftIsOurOwnFault(t *testing.T) {
 	if err != nil || !strings.Contains(string(b), "child says unknown own_resources unknown own_resources up") {
 		t.Errorf("child: %v\n%s", err, b)
 	}
+}
+
+// childNetwork marks the re-executed test binary that is alone in a network of its
+// own, which has nothing but the loopback device.
+const childNetwork = "VEDETTE_TEST_OWN_NETWORK"
+
+// Without local ports, and without a way to the DNS server, a check fails by what is
+// ours. Both need a network that other tests do not share, so a child process has it.
+func TestNoPortsAndNoWayToTheResolverAreOurOwnFault(t *testing.T) {
+	if os.Getenv(childNetwork) != "" {
+		alone(t)
+		return
+	}
+	t.Parallel()
+	testenv.Install(t, "ip", "iproute2")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestNoPortsAndNoWayToTheResolverAreOurOwnFault$", "-test.v")
+	cmd.Env = append(os.Environ(), childNetwork+"=1", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	b, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(b), "--- PASS") {
+		t.Errorf("child: %v\n%s", err, b)
+	}
+}
+
+// alone checks from a network without a route.
+func alone(t *testing.T) {
+	if b, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	serveOnly := func(network, address string) string {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serveOn(t, l, says(page("x")))
+		return l.Addr().String()
+	}
+	v4, v6 := serveOnly("tcp4", "127.0.0.1:0"), serveOnly("tcp6", "[::1]:0")
+	env := testEnv()
+	env.Resolver = "198.51.100.53:53"
+	verdict := func(target string) (uptime.Verdict, uptime.Reason) {
+		c, err := New(env).Compile(uptime.Monitor{Type: "http", Target: "http://" + target, Timeout: 10 * short})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := c.Run(t.Context())
+		return out.Verdict, out.Reason
+	}
+	want := func(target string, verdictWanted uptime.Verdict, reasonWanted uptime.Reason) {
+		t.Helper()
+		if v, r := verdict(target); v != verdictWanted || r != reasonWanted {
+			t.Errorf("%s: %s %s, want %s %s", target, v, r, verdictWanted, reasonWanted)
+		}
+	}
+	want(v4, uptime.VerdictUp, uptime.ReasonOK)
+	want(v6, uptime.VerdictUp, uptime.ReasonOK)
+	want("shop.test:80", uptime.VerdictUnknown, uptime.OwnNetwork)
+	want("[2001:db8::1]:80", uptime.VerdictDown, uptime.ConnUnreach) // what it means is the worker's to say
+
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40000"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{v4, v6} { // the one port there is, for each family
+		c, err := net.Dial("tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	want(v4, uptime.VerdictUnknown, uptime.OwnResources)
+	want(v6, uptime.VerdictUnknown, uptime.OwnResources)
 }
 
 // exhausted checks an address and a name without descriptors, then the address
