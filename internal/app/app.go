@@ -20,6 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vedette/internal/config"
+	"vedette/internal/guard"
+	"vedette/internal/notify"
 	"vedette/internal/obs"
 )
 
@@ -29,7 +31,9 @@ const drain = 10 * time.Second
 // App is one process of Vedette. Several may live in one test.
 type App struct {
 	cfg    config.Serve
-	out    io.Writer // for people: the address, the set-up line
+	policy guard.Policy       // of --private-targets
+	smtp   *notify.SMTPServer // of --smtp; nil without
+	out    io.Writer          // for people: the address, the set-up line
 	log    *slog.Logger
 	ln     net.Listener
 	gate   gate
@@ -51,12 +55,22 @@ func New(cfg config.Serve, stdout, stderr io.Writer) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := cfg.Prepare(); err != nil {
-		return nil, err
-	}
 	a := &App{cfg: cfg, out: stdout, log: obs.NewLogger(stderr, cfg.LogLevel, cfg.LogFormat)}
 	a.gate.status = &a.status
 	var err error
+	if a.policy, err = guard.Parse(cfg.PrivateTargets); err != nil {
+		return nil, config.UsageError("--private-targets: " + err.Error())
+	}
+	if cfg.SMTP != "" {
+		server, err := notify.ParseSMTPURL(cfg.SMTP)
+		if err != nil {
+			return nil, config.UsageError("--smtp " + err.Error())
+		}
+		a.smtp = &server
+	}
+	if err := cfg.Prepare(); err != nil {
+		return nil, err
+	}
 	if a.ln, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, fmt.Errorf("--listen %s: %w: is another Vedette running? choose another address, or port 0 for a free one", cfg.Listen, err)
 	}

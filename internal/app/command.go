@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"vedette/internal/config"
 	"vedette/internal/obs"
 	"vedette/internal/service"
+	"vedette/internal/store"
 	"vedette/internal/uptime"
 )
 
@@ -48,6 +48,9 @@ func CreateUser(ctx context.Context, cfg config.UserCreate, in io.Reader, out io
 func CreateAPIKey(ctx context.Context, cfg config.APIKeyCreate, out io.Writer) error {
 	return withService(ctx, cfg.Storage, func(s *service.Service) error {
 		_, key, err := s.CreateAPIKeyFor(ctx, service.Local(), cfg.User, service.NewKey{Name: cfg.Name, Scope: uptime.Scope(cfg.Scope)})
+		if uptime.Is(err, uptime.NotFound) {
+			return fmt.Errorf("there is no user %s: make one with vedette user create", cfg.User)
+		}
 		if err != nil {
 			return err
 		}
@@ -68,7 +71,7 @@ func withService(ctx context.Context, cfg config.Storage, fn func(*service.Servi
 	if err != nil {
 		return err
 	}
-	s, err := openStore(ctx, cfg, key, slog.New(slog.DiscardHandler))
+	s, err := openStore(ctx, cfg, key, store.Options{})
 	if err != nil {
 		return err
 	}

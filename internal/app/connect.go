@@ -43,13 +43,15 @@ func installation(key []byte) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// openStore opens the database and brings its schema up to date.
-func openStore(ctx context.Context, cfg config.Storage, key []byte, log *slog.Logger) (*store.Store, error) {
-	sealer, err := seal.New(key)
-	if err != nil {
+// openStore opens the database and brings its schema up to date. o says what is
+// special about this process's use of it; the zero value will do for a command.
+func openStore(ctx context.Context, cfg config.Storage, key []byte, o store.Options) (*store.Store, error) {
+	var err error
+	if o.Sealer, err = seal.New(key); err != nil {
 		return nil, err
 	}
-	s, err := store.Open(ctx, store.Options{Database: cfg.DatabaseURL(), Sealer: sealer, Logger: log, Installation: installation(key)})
+	o.Database, o.Installation = cfg.DatabaseURL(), installation(key)
+	s, err := store.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func (a *App) connect(ctx context.Context) (*process, error) {
 		p.holder = "alone"
 	}
 	err = untilReady(ctx, a.log, &a.status, "database", func(ctx context.Context) (err error) {
-		p.store, err = openStore(ctx, a.cfg.Storage, key, a.log)
+		p.store, err = openStore(ctx, a.cfg.Storage, key, store.Options{Logger: a.log, KeepResults: a.cfg.KeepResults, KeepHourly: a.cfg.KeepHourly})
 		return err
 	})
 	if err != nil {

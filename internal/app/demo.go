@@ -15,6 +15,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"vedette/internal/notify"
 	"vedette/internal/uptime"
 )
 
@@ -32,7 +33,7 @@ type demo struct {
 	target *http.Server
 	mail   *smtp.Server
 	url    string // of the target
-	smtp   string // in the form of --smtp
+	smtp   notify.SMTPServer
 	broken atomic.Bool
 }
 
@@ -48,7 +49,10 @@ func startDemo(out io.Writer) (*demo, func(context.Context) error, error) {
 		_ = web.Close()
 		return nil, nil, fmt.Errorf("demo mail server: %w", err)
 	}
-	d.url, d.smtp = "http://"+web.Addr().String(), "smtp://"+post.Addr().String()+"?tls=none&from=vedette@demo.example"
+	d.url = "http://" + web.Addr().String()
+	if d.smtp, err = notify.ParseSMTPURL("smtp://" + post.Addr().String() + "?tls=none&from=vedette@demo.example"); err != nil {
+		return nil, nil, errors.Join(err, web.Close(), post.Close())
+	}
 	d.target = &http.Server{Handler: http.HandlerFunc(d.serve), ReadHeaderTimeout: 5 * time.Second}
 	d.mail = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &demoMail{out: out}, nil }))
 	d.mail.Domain = "demo.example"

@@ -12,6 +12,7 @@ import (
 
 	"vedette/internal/config"
 	"vedette/internal/notify"
+	"vedette/internal/store"
 )
 
 // doctorTimeout bounds each of the doctor's questions.
@@ -60,7 +61,7 @@ func askDatabase(ctx context.Context, cfg config.Serve) error {
 	if err != nil {
 		return err
 	}
-	s, err := openStore(ctx, cfg.Storage, key, slog.New(slog.DiscardHandler))
+	s, err := openStore(ctx, cfg.Storage, key, store.Options{})
 	if err != nil {
 		return err
 	}

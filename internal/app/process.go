@@ -55,21 +55,15 @@ func (p *process) prepare(ctx context.Context) error {
 	if p.fail, err = failpoint.Parse(failpoint.Environment()); err != nil {
 		return err
 	}
-	policy, err := guard.Parse(p.cfg.PrivateTargets)
-	if err != nil {
-		return config.UsageError("--private-targets: " + err.Error())
-	}
-	p.guard = guard.New(guard.Options{Policy: policy})
+	p.guard = guard.New(guard.Options{Policy: p.policy, Own: ownServers(ctx, p.cfg)})
 	p.probes = probe.New(probe.Env{Guard: p.guard, UserAgent: userAgent(), Logger: p.log})
 	if p.cfg.Demo {
 		if p.demo, p.runDemo, err = startDemo(p.out); err != nil {
 			return err
 		}
-		p.cfg.SMTP = p.demo.smtp
+		p.smtp = &p.demo.smtp
 	}
-	if p.providers, err = p.channelTypes(); err != nil {
-		return err
-	}
+	p.providers = p.channelTypes()
 	if p.alerts, err = p.broker.Queue(uptime.AlertQueue, queue.Options{}); err != nil {
 		return err
 	}
@@ -82,19 +76,11 @@ func (p *process) prepare(ctx context.Context) error {
 
 // channelTypes is the table of providers: a channel type is one file of notify and
 // one line here.
-func (p *process) channelTypes() ([]notify.Provider, error) {
-	var server *notify.SMTPServer
-	if p.cfg.SMTP != "" {
-		s, err := notify.ParseSMTPURL(p.cfg.SMTP)
-		if err != nil {
-			return nil, config.UsageError("--smtp " + err.Error())
-		}
-		server = &s
-	}
+func (p *process) channelTypes() []notify.Provider {
 	return []notify.Provider{
-		notify.NewEmail(notify.EmailOptions{Server: server, Dial: p.dial}),
+		notify.NewEmail(notify.EmailOptions{Server: p.smtp, Dial: p.dial}),
 		notify.NewWebhook(notify.WebhookOptions{Dial: p.dial, Version: obs.Version()}),
-	}, nil
+	}
 }
 
 // dial is the guard's, with a refusal of the kind that a provider takes as final.
@@ -149,7 +135,7 @@ func (p *process) firstUser(ctx context.Context) error {
 There is no user yet. This makes you the first administrator and prints your API key:
 
   curl -sS http://%s/api/v1/setup -H 'Content-Type: application/json' \
-    -d '{"token":"%s","email":"you@example.org","password":"…at least 12 characters…"}'
+    -d '{"token":"%s","email":"you@example.org","password":"…at least 12 characters…","api_key_name":"first"}'
 
 `, p.Addr(), token)
 	return nil

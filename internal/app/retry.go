@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"vedette/internal/uptime"
 )
 
 // Pauses between attempts to reach a dependency at start.
@@ -14,7 +16,8 @@ const (
 
 // untilReady calls try until it succeeds or ctx ends, and says after each failure,
 // in the log and on /readyz, what is awaited and why. It returns try's last error
-// when ctx ends first.
+// when ctx ends first, and at once one that waiting cannot mend (uptime.Invalid): an
+// address that cannot be read, a database of a newer version.
 func untilReady(ctx context.Context, log *slog.Logger, st *status, name string, try func(context.Context) error) error {
 	st.set(name, "connecting")
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
@@ -24,7 +27,7 @@ func untilReady(ctx context.Context, log *slog.Logger, st *status, name string, 
 			return nil
 		}
 		st.set(name, err.Error())
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || uptime.Is(err, uptime.Invalid) {
 			return err
 		}
 		log.Warn("dependency not reachable yet, trying again", slog.String("dependency", name),

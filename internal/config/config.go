@@ -8,10 +8,12 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +50,7 @@ type Serve struct {
 	Logging `embed:""`
 
 	Listen         string        `help:"Address and port of the API and pages. Port 0 takes a free one." default:"127.0.0.1:8080" env:"VEDETTE_LISTEN" placeholder:"ADDR"`
-	PublicURL      string        `help:"How people reach this installation; used in mails and for cookies. Default: http://LISTEN." env:"VEDETTE_PUBLIC_URL" placeholder:"URL"`
+	PublicURL      string        `help:"How people reach this installation; when it is https, cookies are sent over TLS only." env:"VEDETTE_PUBLIC_URL" placeholder:"URL"`
 	Queue          string        `help:"memory, or redis://HOST:PORT/DB when roles run in several processes." default:"memory" env:"VEDETTE_QUEUE" placeholder:"URL"`
 	Roles          []string      `help:"Roles of this process: all, or some of api, scheduler, worker, notifier." default:"all" env:"VEDETTE_ROLES"`
 	Region         string        `help:"Region that this process's workers check from, and that its scheduler serves by default." default:"default" env:"VEDETTE_REGION"`
@@ -131,6 +133,9 @@ func (s *Serve) Validate() error {
 	if err := s.validateQueue(); err != nil {
 		return err
 	}
+	if err := s.validateAddresses(); err != nil {
+		return err
+	}
 	for _, p := range s.TrustedProxies {
 		if _, err := netip.ParsePrefix(p); err != nil {
 			return usage("--trusted-proxies: %q is not a network: write it like 10.0.0.0/8", p)
@@ -140,7 +145,10 @@ func (s *Serve) Validate() error {
 		return usage("--concurrency %d: choose 1 to 100000", s.Concurrency)
 	}
 	if s.KeepResults < 48*time.Hour {
-		return usage("--keep-results %s: keep at least 48h, the daily figures are made from them", s.KeepResults)
+		return usage("--keep-results %s: keep at least 48h, the hourly figures are made from them", s.KeepResults)
+	}
+	if s.KeepHourly < 48*time.Hour {
+		return usage("--keep-hourly %s: keep at least 48h, the daily figures are made from the hourly ones", s.KeepHourly)
 	}
 	if (s.AdminEmail == "") != (s.AdminPassword == "") {
 		return usage("VEDETTE_ADMIN_EMAIL and VEDETTE_ADMIN_PASSWORD go together: set both or neither")
@@ -155,6 +163,25 @@ func (s *Serve) Validate() error {
 	}
 	return s.validatePublicURL()
 }
+
+// validateAddresses refuses what could not be listened on, dialled or named.
+func (s *Serve) validateAddresses() error {
+	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
+		return usage("--listen %q: write an address and a port, like 127.0.0.1:8080, or :8080 for every address", s.Listen)
+	}
+	for _, a := range s.Sentinels {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return usage("--sentinels: %q is not host:port: write it like 192.0.2.1:443", a)
+		}
+	}
+	if !regionName.MatchString(s.Region) {
+		return usage("--region %q: use 1 to 64 letters, digits, dots, dashes and underscores, like eu-north", s.Region)
+	}
+	return nil
+}
+
+// regionName is what a region may be called: it is part of a queue's name.
+var regionName = regexp.MustCompile(`^[\p{L}\p{N}._-]{1,64}$`)
 
 func (s *Serve) validateQueue() error {
 	if s.Queue == "memory" {

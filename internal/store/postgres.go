@@ -25,7 +25,7 @@ func (s *Store) openPostgres(ctx context.Context, url string) error {
 	s.d = postgresDialect{}
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return errors.New("the PostgreSQL URL cannot be read: write postgres://user:password@host:5432/vedette") // its error may repeat the password
+		return uptime.Errorf(uptime.Invalid, "the PostgreSQL URL cannot be read: write postgres://user:password@host:5432/vedette") // its error may repeat the password
 	}
 	cfg.MaxConns = int32(s.opts.MaxConns)
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second

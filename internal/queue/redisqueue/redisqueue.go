@@ -65,7 +65,7 @@ func New(ctx context.Context, o Options) (*Broker, error) {
 	o.Consumer = cmp.Or(o.Consumer, rand.Text())
 	opts, err := redis.ParseURL(o.URL)
 	if err != nil {
-		return nil, errors.New("the Redis URL cannot be read: write redis://host:6379/0") // its error may repeat the password
+		return nil, uptime.Errorf(uptime.Invalid, "the Redis URL cannot be read: write redis://host:6379/0") // its error may repeat the password
 	}
 	logging.Disable() // it writes to standard error past our log what every call returns as its error
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
