@@ -2,56 +2,58 @@ package uptime
 
 // Reason is a stable, documented code that says why a verdict is what it is. The
 // set is closed: it is part of the API, of webhooks and of metrics. A code names
-// the first cause (a name that does not resolve is never told as a timeout).
+// the first cause (a name that does not resolve is never told as a timeout). The
+// comment beside each is its sentence in docs/reasons.md, which is made from here.
 type Reason string
 
 // ReasonOK is the reason of an up result.
 const ReasonOK Reason = ""
 
-// Reasons of down and degraded results: what the target did.
+// Reasons of down and degraded results: what the target did. Degraded is what an
+// assertion of that severity or a weak certificate makes.
 const (
-	DNSNXDomain    Reason = "dns_nxdomain"
-	DNSServFail    Reason = "dns_servfail"
-	DNSRefused     Reason = "dns_refused"
-	DNSTimeout     Reason = "dns_timeout"
-	DNSNoData      Reason = "dns_nodata"
-	DNSLoop        Reason = "dns_loop"
-	DNSMismatch    Reason = "dns_mismatch"
-	DNSMalformed   Reason = "dns_malformed"
-	ConnRefused    Reason = "conn_refused"
-	ConnTimeout    Reason = "conn_timeout"
-	ConnReset      Reason = "conn_reset"
-	ConnClosed     Reason = "conn_closed"
-	ConnUnreach    Reason = "conn_unreachable"
-	Banner         Reason = "banner"
-	Timeout        Reason = "timeout"
-	TLSExpired     Reason = "tls_expired"
-	TLSNotYetValid Reason = "tls_not_yet_valid"
-	TLSSelfSigned  Reason = "tls_self_signed"
-	TLSUntrusted   Reason = "tls_untrusted"
-	TLSHostname    Reason = "tls_hostname"
-	TLSWeak        Reason = "tls_weak"
-	TLSVersion     Reason = "tls_version"
-	TLSHandshake   Reason = "tls_handshake"
-	TLSTimeout     Reason = "tls_timeout"
-	TLSClientCert  Reason = "tls_client_cert"
-	TLSExpiring    Reason = "tls_expiring"
-	TLSDowngrade   Reason = "tls_downgrade"
-	HTTPStatus     Reason = "http_status"
-	Protocol       Reason = "protocol"
-	HeadersLarge   Reason = "headers_too_large"
-	BodyTruncated  Reason = "body_truncated"
-	BodyTooLarge   Reason = "body_too_large"
-	Decode         Reason = "decode"
-	RedirectLimit  Reason = "redirect_limit"
-	RedirectBad    Reason = "redirect_invalid"
-	Keyword        Reason = "keyword"
-	KeywordBad     Reason = "keyword_forbidden"
-	JSON           Reason = "json"
-	Header         Reason = "header"
-	Slow           Reason = "slow"
-	AssertFailed   Reason = "assertion"
-	Inverted       Reason = "inverted" // the target works, and the monitor wants it not to
+	DNSNXDomain    Reason = "dns_nxdomain"      // the name does not exist
+	DNSServFail    Reason = "dns_servfail"      // the DNS server failed to answer (SERVFAIL)
+	DNSRefused     Reason = "dns_refused"       // the DNS server refused the question
+	DNSTimeout     Reason = "dns_timeout"       // no DNS server answered in time
+	DNSNoData      Reason = "dns_nodata"        // the name exists, and has no address of the wanted kind
+	DNSLoop        Reason = "dns_loop"          // aliases (CNAME) lead round in a circle or too far
+	DNSMismatch    Reason = "dns_mismatch"      // the answer is not the expected one
+	DNSMalformed   Reason = "dns_malformed"     // the DNS answer cannot be read
+	ConnRefused    Reason = "conn_refused"      // nothing listens on the port
+	ConnTimeout    Reason = "conn_timeout"      // no address took the connection in time
+	ConnReset      Reason = "conn_reset"        // the connection was reset
+	ConnClosed     Reason = "conn_closed"       // the connection was closed before an answer
+	ConnUnreach    Reason = "conn_unreachable"  // no route leads to the address
+	Banner         Reason = "banner"            // the greeting is not the expected one
+	Timeout        Reason = "timeout"           // the whole check took longer than its timeout
+	TLSExpired     Reason = "tls_expired"       // a certificate of the chain has expired
+	TLSNotYetValid Reason = "tls_not_yet_valid" // a certificate of the chain is not valid yet
+	TLSSelfSigned  Reason = "tls_self_signed"   // the certificate is signed by itself
+	TLSUntrusted   Reason = "tls_untrusted"     // the chain leads to no authority that is trusted here
+	TLSHostname    Reason = "tls_hostname"      // the certificate is for other names
+	TLSWeak        Reason = "tls_weak"          // a key or signature of the chain is too weak
+	TLSVersion     Reason = "tls_version"       // no version of TLS in common, or only an outdated one
+	TLSHandshake   Reason = "tls_handshake"     // the TLS handshake failed
+	TLSTimeout     Reason = "tls_timeout"       // the TLS handshake took too long
+	TLSClientCert  Reason = "tls_client_cert"   // the server wants a client certificate, or another one
+	TLSExpiring    Reason = "tls_expiring"      // the certificate expires sooner than the assertion allows
+	TLSDowngrade   Reason = "tls_downgrade"     // a redirect leads from https to http
+	HTTPStatus     Reason = "http_status"       // the status is not one of the expected
+	Protocol       Reason = "protocol"          // the answer breaks the protocol
+	HeadersLarge   Reason = "headers_too_large" // the header is larger than is read
+	BodyTruncated  Reason = "body_truncated"    // the body ended before its announced length
+	BodyTooLarge   Reason = "body_too_large"    // the body is larger than max_body_bytes
+	Decode         Reason = "decode"            // the body cannot be unpacked or decoded
+	RedirectLimit  Reason = "redirect_limit"    // more redirects than max_redirects
+	RedirectBad    Reason = "redirect_invalid"  // a redirect leads to what cannot be followed
+	Keyword        Reason = "keyword"           // the expected text is not there
+	KeywordBad     Reason = "keyword_forbidden" // text that must not be there is
+	JSON           Reason = "json"              // a value of the JSON body is not the expected one
+	Header         Reason = "header"            // a header is not the expected one
+	Slow           Reason = "slow"              // it took longer than the assertion allows
+	AssertFailed   Reason = "assertion"         // another assertion does not hold
+	Inverted       Reason = "inverted"          // the target works, and the monitor wants it not to
 )
 
 // Reasons of unknown results: what of ours was in the way. They are never a
