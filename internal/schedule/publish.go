@@ -83,6 +83,9 @@ func (p *publisher) run(ctx context.Context) {
 			backoff = 50 * time.Millisecond
 			continue
 		}
+		if ctx.Err() != nil {
+			return
+		}
 		p.s.m.failed.Inc()
 		p.warn(len(batch), err)
 		p.mu.Lock()
