@@ -2,8 +2,12 @@ package api_test
 
 import (
 	"bufio"
+	"encoding/base64"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -220,4 +224,83 @@ func TestAStreamResumesAndShowsOnlyOnesOwn(t *testing.T) {
 		}
 	}
 	t.Errorf("the stream ended: %v", lines.Err())
+}
+
+// What a database cannot take is refused before it is asked: the fake has no lists
+// and would panic.
+func TestTextThatNoDatabaseTakesIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cursor := base64.RawURLEncoding.EncodeToString([]byte("1 1 \x00"))
+	login := `{"email":"a\u0000@example.org","password":"wrong"}`
+	for _, c := range []struct {
+		method, path, body, field string
+		header                    []string
+		status                    int
+	}{
+		{"GET", "/api/v1/monitors?q=%00", "", "query.q", nil, 422},
+		{"GET", "/api/v1/monitors?tag=ok&tag=%ff", "", "query.tag", nil, 422},
+		{"GET", "/api/v1/monitors?type=%00", "", "query.type", nil, 422},
+		{"GET", "/api/v1/monitors?q=%zz", "", "query", nil, 422},
+		{"GET", "/api/v1/monitors/1/results?cursor=" + cursor, "", "query.cursor", nil, 422},
+		{"POST", "/api/v1/monitors", good, "header.Idempotency-Key", []string{"Idempotency-Key", "\xff"}, 422},
+		{"POST", "/api/v1/sessions", login, "email", nil, 422},
+		{"POST", "/api/v1/monitors", strings.Replace(good, "Shop", "\xff", 1), "body", nil, 400},
+	} {
+		who := "editor"
+		if strings.HasSuffix(c.path, "/sessions") {
+			who = ""
+		}
+		res, body := w.do(who, c.method, c.path, c.body, c.header...)
+		if res.StatusCode != c.status || !strings.Contains(body, `"location":"`+c.field+`"`) {
+			t.Errorf("%s %s: got %d, want %d for %s: %s", c.method, c.path, res.StatusCode, c.status, c.field, body)
+		}
+	}
+}
+
+// A client that sends a whole body before it reads is answered, not reset.
+func TestABodyThatIsTooLargeIsAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	body := strings.Repeat("x", 6<<20)
+	for name, framed := range map[string]string{
+		"by length": fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body),
+		"in chunks": fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body),
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "POST /api/v1/monitors HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer "+w.key["editor"]+"\r\n"+framed); err != nil {
+			t.Fatalf("%s: send: %v", name, err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusRequestEntityTooLarge || res.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: got %s %s, want a 413 problem", name, res.Status, res.Header.Get("Content-Type"))
+		}
+	}
+}
+
+func TestAWrongMethodIsToldTheRightOnes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct {
+		method, path, allow string
+		status              int
+	}{
+		{"PATCH", "/api/v1/monitors/1", "GET, HEAD, PUT, DELETE", 405},
+		{"GET", "/api/v1/monitors/1/pause", "POST", 405},
+		{"POST", "/healthz", "GET, HEAD", 405},
+		{"GET", "/api/v1/nothing", "", 404},
+	} {
+		res, body := w.do("editor", c.method, c.path, "")
+		if res.StatusCode != c.status || res.Header.Get("Allow") != c.allow {
+			t.Errorf("%s %s: got %d, Allow %q, want %d, %q: %s", c.method, c.path, res.StatusCode, res.Header.Get("Allow"), c.status, c.allow, body)
+		}
+	}
 }

@@ -42,9 +42,25 @@ func (s *server) mountPages(mux *http.ServeMux, document *huma.OpenAPI, o Option
 		handle("GET /style.css", o.Web)
 	}
 	handle("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		middleware.Problem(w, r, http.StatusNotFound, "there is no such page or method here; /docs lists what there is")
+		if allow := methods(mux, r); allow != "" {
+			w.Header().Set("Allow", allow)
+			middleware.Problem(w, r, http.StatusMethodNotAllowed, "this path takes "+allow+"; /docs lists what there is")
+			return
+		}
+		middleware.Problem(w, r, http.StatusNotFound, "there is no such page here; /docs lists what there is")
 	}))
 	return nil
+}
+
+// methods are those that the request's path takes; empty when there is no such path.
+func methods(mux *http.ServeMux, r *http.Request) string {
+	var allow []string
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		if _, pattern := mux.Handler(&http.Request{Method: m, URL: r.URL, Host: r.Host}); pattern != "/" {
+			allow = append(allow, m)
+		}
+	}
+	return strings.Join(allow, ", ")
 }
 
 // mountHealth adds what every process answers, whatever its roles.

@@ -55,7 +55,11 @@ func (r route) operation(api huma.API) huma.Operation {
 		Extensions:    map[string]any{"x-permission": r.permission.String()},
 		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 			middleware.Route(ctx.Context(), prefix+r.path)
-			if err := middleware.Actor(ctx.Context()).Authorise(r.permission); err != nil {
+			err := middleware.Actor(ctx.Context()).Authorise(r.permission)
+			if err == nil {
+				err = checkQuery(ctx)
+			}
+			if err != nil {
 				writeProblem(api, ctx, problem(ctx.Context(), err))
 				return
 			}

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -24,6 +26,9 @@ const maxDepth = 32
 // unmarshalStrict reads JSON and refuses what two parsers could read in two ways
 // (a key given twice), what is nested beyond reason, and what follows the value.
 func unmarshalStrict(data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return errors.New("is not UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if err := walk(d, "", 0); err != nil {
@@ -70,6 +75,24 @@ func walk(d *json.Decoder, path string, depth int) error {
 	}
 	return nil
 }
+
+// checkQuery refuses what no database takes: bytes that are not UTF-8, or a NUL.
+// Texts of a body are the service's to check.
+func checkQuery(ctx huma.Context) error {
+	at := ctx.URL()
+	query, err := url.ParseQuery(at.RawQuery)
+	if err != nil {
+		return uptime.InvalidField("query", "is not well formed")
+	}
+	for name, values := range query {
+		if !storable(name) || !storable(strings.Join(values, "")) {
+			return uptime.InvalidField("query."+strings.ToValidUTF8(name, "?"), "is not UTF-8, or holds a NUL")
+		}
+	}
+	return nil
+}
+
+func storable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 // Page is the part of a list's query that all lists have. Like the other parts of
 // requests it is exported because the validator reads exported embeddings only.
@@ -164,7 +187,7 @@ func parseResultCursor(monitor int64, s string) (uptime.ResultKey, error) {
 	}
 	at, err1 := strconv.ParseInt(f[0], 10, 64)
 	attempt, err2 := strconv.Atoi(f[1])
-	if err1 != nil || err2 != nil {
+	if err1 != nil || err2 != nil || !storable(f[2]) {
 		return uptime.ResultKey{}, uptime.InvalidField("query.cursor", "is not the next of a page")
 	}
 	return uptime.ResultKey{MonitorID: monitor, Region: f[2], ScheduledAt: time.UnixMicro(at).UTC(), Attempt: attempt}, nil

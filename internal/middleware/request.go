@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -110,6 +111,13 @@ func securityHeaders(next http.Handler) http.Handler {
 	})
 }
 
+// Bounds of what is read, and thrown away, of a body that is too large. Closing on
+// a client that still sends would reset the connection, and our answer with it.
+const (
+	maxDrain    = 16 << 20
+	drainWithin = 5 * time.Second
+)
+
 // capBody bounds what a request may send. A packed body is refused: it would pass
 // the cap and burst behind it.
 func capBody(limit int64, next http.Handler) http.Handler {
@@ -118,12 +126,19 @@ func capBody(limit int64, next http.Handler) http.Handler {
 			Problem(w, r, http.StatusUnsupportedMediaType, "send the body as it is, without Content-Encoding")
 			return
 		}
+		body, rec := r.Body, &recorder{ResponseWriter: w}
+		defer func() {
+			if rec.code == http.StatusRequestEntityTooLarge && r.Header.Get("Expect") == "" {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainWithin))
+				_, _ = io.CopyN(io.Discard, body, maxDrain) // what is left does not matter
+			}
+		}()
 		if r.ContentLength > limit {
-			Problem(w, r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit))
+			Problem(rec, r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
-		next.ServeHTTP(w, r)
+		r.Body = io.NopCloser(http.MaxBytesReader(w, body, limit)) // the server closes it, when we are done
+		next.ServeHTTP(rec, r)
 	})
 }
 

@@ -30,6 +30,9 @@ type Credential struct {
 // neither by the answer nor by the time it takes.
 func (s *Service) LogIn(ctx context.Context, email, password, ip string) (uptime.User, Credential, error) {
 	email = strings.ToLower(strings.TrimSpace(email))
+	if hasControl(email) { // no database takes a NUL
+		return uptime.User{}, Credential{}, uptime.InvalidField("email", "holds a control character")
+	}
 	if len(email) > 254 || utf8.RuneCountInString(password) > maxPassword {
 		return uptime.User{}, Credential{}, errLogIn()
 	}
