@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"vedette/internal/uptime"
 )
 
@@ -214,6 +216,10 @@ func compileHeader(a *assertion, path string, p *uptime.Problems) {
 	a.stage, a.reason = stageHead, uptime.Header
 	if a.Property == "" {
 		p.Add(path+".property", "must name a header")
+		return
+	}
+	if !httpguts.ValidHeaderFieldName(a.Property) {
+		p.Add(path+".property", "is not a header name")
 		return
 	}
 	name := http.CanonicalHeaderKey(a.Property)

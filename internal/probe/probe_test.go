@@ -53,6 +53,8 @@ func TestCompileNamesEveryWrongField(t *testing.T) {
 		"a pattern RE2 refuses":   {with("body", "", "matches", "(a{1,1000}){1,1000}"), "assertions[0].value", "RE2"},
 		"a status that is none":   {with("status", "", "in", "20x"), "assertions[0].value", "200-299"},
 		"a duration without unit": {with("duration", "", "lt", 800), "assertions[0].value", "unit"},
+		"a server name of lines":  {bad(`{"tls":{"server_name":"a.example\r\nX: y"}}`), "config.tls.server_name", "host"},
+		"a header of lines":       {with("header", "X-A\r\nX-B", "exists", nil), "assertions[0].property", "header"},
 		"a path that is none":     {with("json", "status", "exists", nil), "assertions[0].property", "$"},
 		"a path that costs":       {with("json", "$..a..b", "exists", nil), "assertions[0].property", ".."},
 		"a filter that costs":     {with("json", "$[?$..a == 1]", "exists", nil), "assertions[0].property", "filter"},

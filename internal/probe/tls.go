@@ -49,6 +49,11 @@ type tlsTrace struct {
 
 func newTLSClient(c tlsConfig, env Env, p *uptime.Problems) *tlsClient {
 	t := &tlsClient{roots: env.Roots, serverName: c.ServerName, skipVerify: c.SkipVerify}
+	if c.ServerName != "" {
+		if _, err := asciiHost(c.ServerName); err != nil {
+			p.Add("config.tls.server_name", "%v", err)
+		}
+	}
 	if c.CAPEM != "" {
 		t.roots = rootsWith(env.Roots)
 		if !t.roots.AppendCertsFromPEM([]byte(c.CAPEM)) {
