@@ -280,6 +280,8 @@ func TestWebhookCheck(t *testing.T) {
 		"two values":                 {`{"url":"http://a.example"}{}`, "config"},
 		"an unknown field":           {`{"url":"http://a.example","uri":"x"}`, "config"},
 		"a wrong type":               {`{"url":7}`, "config"},
+		"a list for an object":       {`[7]`, "config"},
+		"a text for an object":       {`{"url":"http://a.example","headers":"x"}`, "config"},
 		"no URL":                     {`{}`, "config.url"},
 		"another scheme":             {`{"url":"file:///etc/passwd"}`, "config.url"},
 		"no host":                    {`{"url":"http:///x"}`, "config.url"},
@@ -324,6 +326,9 @@ func checkField(t *testing.T, err error, field string) {
 			t.Fatalf("got %v, want it valid", err)
 		}
 		return
+	}
+	if err != nil && strings.Contains(err.Error(), "notify.") {
+		t.Errorf("got %v: nobody outside knows our types", err)
 	}
 	if !uptime.Is(err, uptime.Invalid) || !strings.Contains(err.Error(), "; "+field+":") || strings.Contains(err.Error(), canary) {
 		t.Errorf("got %v, want Invalid on %q without its value", err, field)

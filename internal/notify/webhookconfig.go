@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"reflect"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -171,7 +172,7 @@ func decodeStrict(raw []byte, v any) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s must be of JSON type %s", e.Field, e.Type)
+		return errors.New(strings.TrimSpace(e.Field + " must be of JSON type " + jsonKind(e.Type)))
 	}
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("is not a JSON object")
@@ -183,4 +184,19 @@ func decodeStrict(raw []byte, v any) error {
 		return errors.New("holds more than one JSON value")
 	}
 	return nil
+}
+
+// jsonKind names what JSON is wanted for a t: our types are no reader's business.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "boolean"
+	case reflect.String:
+		return "string"
+	case reflect.Map, reflect.Struct:
+		return "object"
+	case reflect.Slice:
+		return "array"
+	}
+	return "number"
 }
