@@ -50,6 +50,7 @@ const (
 	lockFirstUser
 	lockClaims
 	lockEvents
+	lockDrops
 )
 
 // inList writes ids into the statement: they are our own integers.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -137,33 +138,61 @@ func (s *Store) purge(ctx context.Context, q string, limit time.Time) error {
 	return nil
 }
 
+// dropPartitions takes each day that is over off the table, which waits for those who
+// read it and keeps nobody waiting, and then drops it. Whoever ends or gives up between
+// leaves a day half off, or off and not dropped: the next finishes both.
 func (s *Store) dropPartitions(ctx context.Context, limit time.Time) error {
-	var old []string
-	err := s.query(ctx, "list partitions", `SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
- WHERE h.inhparent = 'check_results'::regclass`, nil, func(r row) error {
-		var name string
-		err := r.Scan(&name)
-		if day, e := time.Parse("check_results_20060102", name); e == nil && !day.AddDate(0, 0, 1).After(limit) {
-			old = append(old, name)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return s.fail("drop partitions", err)
+	}
+	defer conn.Close()
+	// Two at once would take the same day off, and one of them fail. The lock is the
+	// session's: a transaction would be waited for by the statements that it guards.
+	alone := false
+	if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, lockDrops).Scan(&alone); err != nil || !alone {
+		return s.fail("drop partitions", err)
+	}
+	err = s.dropPartitionsOn(ctx, conn, limit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	_, unlocked := conn.ExecContext(ctx, `SELECT pg_advisory_unlock($1)`, lockDrops)
+	return s.fail("drop partitions", errors.Join(err, unlocked))
+}
+
+func (s *Store) dropPartitionsOn(ctx context.Context, conn *sql.Conn, limit time.Time) error {
+	var stmts []string
+	err := queryOn(ctx, conn, selectPartitions, nil, func(r row) error {
+		var name, detach string
+		err := r.Scan(&name, &detach)
+		day, e := time.Parse("check_results_20060102", name)
+		if e != nil || day.AddDate(0, 0, 1).After(limit) {
+			return err
 		}
+		if detach != "" {
+			stmts = append(stmts, `ALTER TABLE check_results DETACH PARTITION `+name+` `+detach) // our own names, parsed above
+		}
+		stmts = append(stmts, `DROP TABLE `+name)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	for _, name := range old { // our own names, parsed above
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		_, err := s.write.ExecContext(ctx, `ALTER TABLE check_results DETACH PARTITION `+name+` CONCURRENTLY`)
-		if err == nil {
-			_, err = s.write.ExecContext(ctx, `DROP TABLE `+name)
-		}
-		cancel()
+	for _, stmt := range stmts {
 		if err != nil {
-			return s.fail("drop partition "+name, err)
+			return err
 		}
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		_, err = conn.ExecContext(ctx, stmt)
+		cancel()
+		err = wrap(stmt, err)
 	}
-	return nil
+	return err
 }
+
+// selectPartitions names the days and what takes each off the table, if it is on it:
+// the one that is half off first, for there can be only one.
+const selectPartitions = `SELECT c.relname, CASE WHEN h.inhrelid IS NULL THEN '' WHEN h.inhdetachpending THEN 'FINALIZE' ELSE 'CONCURRENTLY' END
+ FROM pg_class c LEFT JOIN pg_inherits h ON h.inhrelid = c.oid
+ WHERE c.relkind = 'r' AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'check_results'::regclass) AND c.relname LIKE 'check\_results\_%'
+ ORDER BY h.inhdetachpending DESC NULLS LAST`
 
 // purgeRest deletes hourly figures, live events, expired credentials and what was
 // kept to answer repeats.
