@@ -102,8 +102,8 @@ func TestTheRunningHourIsCounted(t *testing.T) {
 	})
 }
 
-// execute changes the database behind the store's back.
-func execute(t *testing.T, e storetest.Env, q string, args ...any) {
+// open reaches the database behind the store's back.
+func open(t *testing.T, e storetest.Env) *sql.DB {
 	t.Helper()
 	driver, source := "pgx", e.Database
 	if path, ok := strings.CutPrefix(e.Database, "sqlite:"); ok {
@@ -113,6 +113,13 @@ func execute(t *testing.T, e storetest.Env, q string, args ...any) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return db
+}
+
+// execute changes the database behind the store's back.
+func execute(t *testing.T, e storetest.Env, q string, args ...any) {
+	t.Helper()
+	db := open(t, e)
 	defer db.Close()
 	if _, err := db.ExecContext(context.WithoutCancel(t.Context()), q, args...); err != nil {
 		t.Fatal(err)
