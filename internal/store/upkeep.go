@@ -55,6 +55,14 @@ func (s *Store) rollUp(ctx context.Context, now time.Time) error {
 		if err != nil {
 			return err
 		}
+		ahead, err := s.Progress(ctx, rollupProgress)
+		if err != nil {
+			return err
+		}
+		if !ahead.Before(end) { // another process closed it, and may have deleted what was to be read here
+			end = ahead
+			continue
+		}
 		if err := s.saveTallies(ctx, time.Hour, end.Add(-time.Hour), hour); err != nil {
 			return err
 		}

@@ -292,6 +292,51 @@ func TestRollUpsAreWhatWasCountedByHand(t *testing.T) {
 	})
 }
 
+// TestASlowProcessLeavesClosedHoursAlone keeps one process waiting for the results of
+// an hour until another has closed it and deleted them: what it then reads is less.
+func TestASlowProcessLeavesClosedHoursAlone(t *testing.T) {
+	t.Parallel()
+	e := storetest.New(t, "postgres")
+	m := e.Monitor(t, e.User(t, "a@example.org").ID, nil)
+	hour := uptime.Now().Truncate(time.Hour).Add(-2 * time.Hour)
+	e.Record(t, manager.Decide, resultAt(m, hour.Add(time.Minute), up), resultAt(m, hour.Add(2*time.Minute), up))
+	rolledUp(t, e, hour)
+	db := open(t, e)
+	defer db.Close()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), `LOCK TABLE check_results`); err != nil {
+		t.Fatal(err)
+	}
+	slow := make(chan error, 1)
+	go func() { slow <- e.Upkeep(t.Context()) }()
+	for len(read[int64](t, e, `SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'check_results'::regclass`)) == 0 {
+		select {
+		case err := <-slow:
+			t.Fatalf("it did not wait for the table: %v", err)
+		default:
+		}
+	}
+	for _, q := range []string{`DELETE FROM check_results WHERE scheduled_at < $1`,
+		`INSERT INTO rollups SELECT monitor_id, 3600, CAST($1 AS BIGINT) - 120000000, 2, 0, 0, 0, 24690, '{}' FROM monitor_states`,
+		`UPDATE progress SET at = CAST($1 AS BIGINT) + 3480000000 WHERE name = 'rollup'`} {
+		if _, err := tx.ExecContext(t.Context(), q, hour.Add(2*time.Minute).UnixMicro()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-slow; err != nil {
+		t.Fatal(err)
+	}
+	if got := read[int64](t, e, `SELECT up FROM rollups WHERE step = 3600 AND start = $1`, hour.UnixMicro()); !slices.Equal(got, []int64{2}) {
+		t.Errorf("got %v, want the figure of 2 that the faster process wrote", got)
+	}
+}
+
 // TestAnHourWaitsForItsLateResults: it is closed a quarter of an hour after its end,
 // and what comes until then is counted; what comes later is kept, and is in no figure.
 func TestAnHourWaitsForItsLateResults(t *testing.T) {
