@@ -29,6 +29,7 @@ type SelfCheck struct {
 	at     time.Time
 	reason uptime.Reason
 	local  map[string]string
+	lost   bool // there is no way out of this machine
 }
 
 // NewSelfCheck makes a SelfCheck. sentinels are host:port; with two or more, two
@@ -41,15 +42,20 @@ func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, ad
 	return &SelfCheck{sentinels: sentinels, dial: dial}
 }
 
-// Check reports whether this machine can be believed; see Health.
-func (s *SelfCheck) Check(ctx context.Context) (bool, uptime.Reason, map[string]string) {
+// Check reports whether this machine can be believed; see Health. That there is no
+// route to a target is its fault only if this machine has one to anywhere.
+func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason) (bool, uptime.Reason, map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at.IsZero() || time.Since(s.at) > healthFresh {
 		s.reason, s.local = s.look(ctx)
 		s.at = time.Now()
 	}
-	return s.reason == uptime.ReasonOK, s.reason, s.local
+	reason := s.reason
+	if reason == uptime.ReasonOK && failed == uptime.ConnUnreach && s.lost {
+		reason = uptime.OwnNetwork
+	}
+	return reason == uptime.ReasonOK, reason, s.local
 }
 
 func (s *SelfCheck) look(ctx context.Context) (uptime.Reason, map[string]string) {
@@ -69,7 +75,22 @@ func (s *SelfCheck) look(ctx context.Context) (uptime.Reason, map[string]string)
 			return uptime.OwnResources, local
 		}
 	}
+	if s.lost = !routed(); s.lost {
+		local["route"] = "none"
+	}
 	return s.network(ctx, local), local
+}
+
+// routed reports whether this machine has a way to the internet, in either family.
+// Connecting a datagram socket looks the route up and sends nothing.
+func routed() bool {
+	for _, address := range []string{"1.1.1.1:53", "[2606:4700:4700::1111]:53"} {
+		if c, err := net.Dial("udp", address); err == nil {
+			_ = c.Close()
+			return true
+		}
+	}
+	return false
 }
 
 // network asks all sentinels at once; one that answers clears the network.

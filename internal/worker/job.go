@@ -97,13 +97,13 @@ func (w *Worker) enter(ctx context.Context, t *task, urgent bool, limit time.Dur
 // attempt runs the probe once. over is true when we were told to stop meanwhile: a
 // check of ours that was cut says nothing.
 func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r uptime.CheckResult, over bool) {
-	started := uptime.Now()
+	started, clock := uptime.Now(), time.Now()
 	out, abandoned := w.run(work, t, leave)
 	if abandoned || work.Err() != nil {
 		return r, true
 	}
-	if out.Verdict == uptime.VerdictDown && w.o.Health != nil {
-		if ok, reason, local := w.o.Health.Check(work); !ok {
+	if out.Verdict == uptime.VerdictDown {
+		if reason, local := w.doubt(work, out.Reason, clock, t.c.monitor.Timeout); reason != uptime.ReasonOK {
 			out.Verdict, out.Reason = uptime.VerdictUnknown, reason
 			out.Message = "The check failed, and so did this worker's own health: " + out.Message
 			if out.Evidence == nil {
@@ -118,6 +118,19 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Verdict: out.Verdict, Reason: out.Reason, Message: out.Message,
 		DequeuedAt: t.dequeued, StartedAt: started, Duration: out.Duration, Phases: out.Phases, Evidence: out.Evidence,
 	}, false
+}
+
+// doubt is why a check that started at started and failed is not believed, or
+// ReasonOK.
+func (w *Worker) doubt(work context.Context, failed uptime.Reason, started time.Time, timeout time.Duration) (uptime.Reason, map[string]string) {
+	if w.stalled(started, timeout) {
+		return uptime.Starved, nil
+	}
+	if w.o.Health == nil {
+		return uptime.ReasonOK, nil
+	}
+	_, reason, local := w.o.Health.Check(work, failed)
+	return reason, local
 }
 
 // run makes the probe in this goroutine. abandoned is true when the watchdog gave

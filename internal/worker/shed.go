@@ -30,14 +30,41 @@ func (w *Worker) busy() bool {
 }
 
 // pace measures how late this process is at what it does: the mean of how much
-// longer a short wait took than it should.
+// longer a short wait took than it should. It notes when the process stood still:
+// stopped or starved, or the whole machine asleep, which only the wall clock shows.
 func (w *Worker) pace(ctx context.Context) {
 	var mean time.Duration
-	for began := time.Now(); wait(ctx, paceEvery); began = time.Now() {
-		late := time.Since(began) - paceEvery
+	for began := time.Now(); wait(ctx, paceEvery); {
+		now := time.Now()
+		late := now.Sub(began) - paceEvery
 		mean += (late - mean) / 8
 		w.late.Store(int64(mean))
+		w.mu.Lock()
+		if still := max(late, now.Round(0).Sub(began.Round(0))-paceEvery); still > timerLate {
+			w.stall = stall{end: now, length: still}
+		}
+		w.beat = now
+		w.mu.Unlock()
+		began = now
 	}
+}
+
+// stall is a span in which this process did not run.
+type stall struct {
+	end    time.Time
+	length time.Duration
+}
+
+// stalled reports whether this process stood still, since started, for a good part
+// of timeout: the time then ran out here, and not at the target.
+func (w *Worker) stalled(started time.Time, timeout time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.stall
+	if now := time.Now(); now.Sub(w.beat) > timerLate { // we woke before pace did
+		s = stall{end: now, length: now.Sub(w.beat)}
+	}
+	return s.length > max(timerLate, timeout/4) && s.end.After(started)
 }
 
 // overdue is why a job that was just received is not run, or ReasonOK.

@@ -28,9 +28,10 @@ const (
 	ackEvery  = 50 * time.Millisecond
 )
 
-// Health says whether this machine can be believed when it sees a target fail.
+// Health says whether this machine can be believed when it sees a target fail, and
+// says so for failed.
 type Health interface {
-	Check(ctx context.Context) (ok bool, reason uptime.Reason, local map[string]string)
+	Check(ctx context.Context, failed uptime.Reason) (ok bool, reason uptime.Reason, local map[string]string)
 }
 
 // Options of a Worker. Queue, Store, Compile and Recorder are required.
@@ -98,6 +99,8 @@ type Worker struct {
 	late atomic.Int64 // ns: the mean lateness of this process
 
 	mu    sync.Mutex          // guards what follows
+	beat  time.Time           // when pace last woke
+	stall stall               // the last one
 	held  map[string]struct{} // message ids in hand, to extend
 	done  []string            // message ids to acknowledge
 	sheds []shed              // given up, and to be recorded
@@ -114,7 +117,7 @@ func New(o Options) (*Worker, error) {
 		return nil, err
 	}
 	return &Worker{o: o, m: m, cache: newCache(o.Store, o.Compile), gate: newGate(o.Concurrency, o.PerHost, o.PerOwner), watch: newWatchdog(),
-		held: map[string]struct{}{}}, nil
+		beat: time.Now(), held: map[string]struct{}{}}, nil
 }
 
 // Run works until ctx ends, then lets running checks end for a few seconds and
