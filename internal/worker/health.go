@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -42,9 +43,10 @@ func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, ad
 	return &SelfCheck{sentinels: sentinels, dial: dial}
 }
 
-// Check reports whether this machine can be believed; see Health. That there is no
-// route to a target is its fault only if this machine has one to anywhere.
-func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason) (bool, uptime.Reason, map[string]string) {
+// Check reports whether this machine can be believed; see Health. That a target is
+// unreachable is this machine's fault when it has a way neither out nor to any of the
+// target's addresses: in a network without a way out, a neighbour may still be gone.
+func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason, addresses []string) (bool, uptime.Reason, map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at.IsZero() || time.Since(s.at) > healthFresh {
@@ -52,7 +54,7 @@ func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason) (bool, upti
 		s.at = time.Now()
 	}
 	reason := s.reason
-	if reason == uptime.ReasonOK && failed == uptime.ConnUnreach && s.lost {
+	if reason == uptime.ReasonOK && failed == uptime.ConnUnreach && s.lost && !slices.ContainsFunc(addresses, routed) {
 		reason = uptime.OwnNetwork
 	}
 	return reason == uptime.ReasonOK, reason, s.local
@@ -75,22 +77,23 @@ func (s *SelfCheck) look(ctx context.Context) (uptime.Reason, map[string]string)
 			return uptime.OwnResources, local
 		}
 	}
-	if s.lost = !routed(); s.lost {
+	if s.lost = !slices.ContainsFunc(outside, routed); s.lost {
 		local["route"] = "none"
 	}
 	return s.network(ctx, local), local
 }
 
-// routed reports whether this machine has a way to the internet, in either family.
-// Connecting a datagram socket looks the route up and sends nothing.
-func routed() bool {
-	for _, address := range []string{"1.1.1.1:53", "[2606:4700:4700::1111]:53"} {
-		if c, err := net.Dial("udp", address); err == nil {
-			_ = c.Close()
-			return true
-		}
+// outside are addresses of the internet, one of each family. Nothing is sent to them.
+var outside = []string{"1.1.1.1", "2606:4700:4700::1111"}
+
+// routed reports whether this machine has a route to an address. Connecting a
+// datagram socket looks it up and sends nothing.
+func routed(address string) bool {
+	c, err := net.Dial("udp", net.JoinHostPort(address, "53"))
+	if err == nil {
+		_ = c.Close()
 	}
-	return false
+	return err == nil
 }
 
 // network asks all sentinels at once; one that answers clears the network.

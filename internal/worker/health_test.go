@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"vedette/internal/uptime"
 )
@@ -21,6 +22,9 @@ func TestNoWayOutIsOurOwnFault(t *testing.T) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestNoWayOutIsOurOwnFault$", "-test.v")
 		cmd.Env = append(os.Environ(), childNetwork+"=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		if os.Getuid() != 0 {
+			cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		}
 		b, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(b), "--- PASS") {
 			t.Errorf("child: %v\n%s", err, b)
@@ -29,8 +33,18 @@ func TestNoWayOutIsOurOwnFault(t *testing.T) {
 	}
 	s := NewSelfCheck(nil, nil)
 	for failed, want := range map[uptime.Reason]uptime.Reason{uptime.ConnUnreach: uptime.OwnNetwork, uptime.ConnRefused: uptime.ReasonOK} {
-		if ok, got, local := s.Check(t.Context(), failed); got != want || ok != (want == uptime.ReasonOK) {
+		if ok, got, local := s.Check(t.Context(), failed, []string{"192.0.2.1", "127.0.0.1"}); got != want || ok != (want == uptime.ReasonOK) {
 			t.Errorf("after %s: %q, %v, want %q", failed, got, local, want)
 		}
+	}
+}
+
+// In a network without a way out, a neighbour that does not answer is down.
+func TestANeighbourIsJudgedWithoutAWayOut(t *testing.T) {
+	t.Parallel()
+	s := NewSelfCheck(nil, nil)
+	s.at, s.lost = time.Now(), true
+	if ok, got, _ := s.Check(t.Context(), uptime.ConnUnreach, []string{"127.0.0.1"}); !ok {
+		t.Errorf("got %q, want the failure believed: there is a route to it", got)
 	}
 }

@@ -103,7 +103,7 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 		return r, true
 	}
 	if out.Verdict == uptime.VerdictDown {
-		if reason, local := w.doubt(work, out.Reason, clock, t.c.monitor.Timeout); reason != uptime.ReasonOK {
+		if reason, local := w.doubt(work, out, clock, t.c.monitor.Timeout); reason != uptime.ReasonOK {
 			out.Verdict, out.Reason = uptime.VerdictUnknown, reason
 			out.Message = "The check failed, and so did this worker's own health: " + out.Message
 			if out.Evidence == nil {
@@ -122,14 +122,18 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 
 // doubt is why a check that started at started and failed is not believed, or
 // ReasonOK.
-func (w *Worker) doubt(work context.Context, failed uptime.Reason, started time.Time, timeout time.Duration) (uptime.Reason, map[string]string) {
+func (w *Worker) doubt(work context.Context, out probe.Outcome, started time.Time, timeout time.Duration) (uptime.Reason, map[string]string) {
 	if w.stalled(started, timeout) {
 		return uptime.Starved, nil
 	}
 	if w.o.Health == nil {
 		return uptime.ReasonOK, nil
 	}
-	_, reason, local := w.o.Health.Check(work, failed)
+	var addresses []string
+	if out.Evidence != nil {
+		addresses = out.Evidence.Addresses
+	}
+	_, reason, local := w.o.Health.Check(work, out.Reason, addresses)
 	return reason, local
 }
 

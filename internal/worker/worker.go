@@ -28,10 +28,10 @@ const (
 	ackEvery  = 50 * time.Millisecond
 )
 
-// Health says whether this machine can be believed when it sees a target fail, and
-// says so for failed.
+// Health says whether this machine can be believed when it sees a target at these
+// addresses fail for the reason failed.
 type Health interface {
-	Check(ctx context.Context, failed uptime.Reason) (ok bool, reason uptime.Reason, local map[string]string)
+	Check(ctx context.Context, failed uptime.Reason, addresses []string) (ok bool, reason uptime.Reason, local map[string]string)
 }
 
 // Options of a Worker. Queue, Store, Compile and Recorder are required.
