@@ -33,6 +33,7 @@ type cluster struct {
 	procs map[string]*process // by role and number: "all", "worker1"
 	args  map[string][]string
 	redis *testenv.RedisServer // nil when embedded
+	wire  *testenv.Proxy       // to Redis; nil when embedded
 	pg    *testenv.Server      // nil when embedded
 	entry atomic.Pointer[string]
 }
@@ -101,9 +102,10 @@ func scaledBy(t testing.TB, smtp string, each int) *cluster {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	pg, redis := testenv.PostgresServer(t), testenv.Redis(t)
-	c := newCluster(t, "VEDETTE_DATABASE="+pg.URL, "VEDETTE_QUEUE="+redis.URL, "VEDETTE_SMTP="+smtp,
+	wire := testenv.NewProxy(t, redis.Addr)
+	c := newCluster(t, "VEDETTE_DATABASE="+pg.URL, "VEDETTE_QUEUE=redis://"+wire.Addr+"/0", "VEDETTE_SMTP="+smtp,
 		"VEDETTE_KEY="+base64.StdEncoding.EncodeToString(key), "VEDETTE_TRUSTED_PROXIES=127.0.0.1/32")
-	c.pg, c.redis = pg, redis
+	c.pg, c.redis, c.wire = pg, redis, wire
 	var apis []string
 	for i := 1; i <= each; i++ {
 		for _, role := range []string{"scheduler", "worker", "notifier"} {

@@ -114,6 +114,11 @@ func (p *process) stop() time.Duration {
 	return time.Since(begin)
 }
 
+// pause is SIGSTOP, as when a machine swaps or a virtual one is moved; resume ends it.
+func (p *process) pause() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+func (p *process) resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
+
 // addr waits for the address that the process says it listens on.
 func (p *process) addr(ctx context.Context) string {
 	p.t.Helper()
