@@ -114,27 +114,6 @@ func (c *cluster) account(ids ...int64) {
 	}
 }
 
-// neverDown checks that no check of monitors whose targets work was told as down.
-func (c *cluster) neverDown(ids ...int64) {
-	c.t.Helper()
-	for _, id := range ids {
-		for _, r := range c.history(id).rows {
-			if r.Verdict == "down" {
-				c.t.Errorf("monitor %d: slot %s attempt %d is down, %s, and its target works", id, r.ScheduledAt.Format(time.TimeOnly), r.Attempt, r.Reason)
-			}
-		}
-	}
-	for _, i := range c.list("/api/v1/incidents") {
-		if i["kind"] == "target" && i["monitor_id"] != nil {
-			for _, id := range ids {
-				if fmt.Sprint(i["monitor_id"]) == fmt.Sprint(id) {
-					c.t.Errorf("monitor %d has an incident, and its target works: %v", id, i)
-				}
-			}
-		}
-	}
-}
-
 // every makes n monitors of url, checked every second, that are told nobody.
 func (c *cluster) every(n int, url string, more object) []int64 {
 	c.t.Helper()
