@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +115,39 @@ func TestEveryPackageOpensWithItsOwnersSentence(t *testing.T) {
 		})
 		if !documented {
 			t.Errorf("internal/%s has no comment that begins with \"Package …\"", name)
+		}
+	}
+}
+
+var testName = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+
+// A page that names a test which is gone would promise what nobody checks.
+func TestEveryTestThatTheDocsNameExists(t *testing.T) {
+	page, err := os.ReadFile("../../docs/faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []byte
+	for _, root := range []string{"..", "../../e2e", "../../cmd"} {
+		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			files = append(files, b...)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := testName.FindAllSubmatch(page, -1)
+	if len(names) == 0 {
+		t.Error("docs/faults.md names no test")
+	}
+	for _, m := range names {
+		if !bytes.Contains(files, append([]byte("func "), append(m[1], '(')...)) {
+			t.Errorf("docs/faults.md names %s, which does not exist", m[1])
 		}
 	}
 }
