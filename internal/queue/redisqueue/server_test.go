@@ -72,6 +72,47 @@ func TestQueueGoesOnAfterEveryFlush(t *testing.T) {
 	wg.Wait()
 }
 
+// TestQueueGoesOnWithoutItsGroups has somebody remove the consumer groups by hand, with
+// all leases in them, and leave the rest (FAULTS 12): what was in hand comes again.
+func TestQueueGoesOnWithoutItsGroups(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	q := queuetest.Open(t, open(t, server.URL, "t:"), "q", queue.Options{})
+	if err := q.Publish(t.Context(), queuetest.Items(0, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if got := some(t, q); len(got) != 3 {
+		t.Fatalf("received %d messages, want 3", len(got))
+	}
+	o, err := redis.ParseURL(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := redis.NewClient(o)
+	defer c.Close()
+	for _, stream := range q.(*Queue).streams() {
+		if n, err := c.XGroupDestroy(t.Context(), stream, group).Result(); n != 1 || err != nil {
+			t.Fatalf("%s had %d groups, %v", stream, n, err)
+		}
+	}
+	if err := q.Publish(t.Context(), queuetest.Items(3, 1)); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]bool{}
+	for deadline := time.Now().Add(patience); len(seen) < 4 && time.Now().Before(deadline); {
+		msgs, err := q.Receive(t.Context(), 10, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range msgs {
+			seen[queuetest.Number(m)] = true
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("received %v, want the three that were in hand and the new one", seen)
+	}
+}
+
 // await reads numbers until want comes.
 func await(t *testing.T, got <-chan int, want int) {
 	t.Helper()
