@@ -39,9 +39,11 @@ func TestAForeignLockOnTheDatabaseIsNobodysOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	fresh := command(t, c.env, "", "api-key", "create", "--user", adminEmail)
 	if _, err := conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 10000; BEGIN EXCLUSIVE"); err != nil {
 		t.Fatal(err)
 	}
+	c.key = fresh // whose first use cannot be noted now
 	locked, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for locked.Err() == nil {

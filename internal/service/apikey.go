@@ -80,7 +80,9 @@ func (s *Service) ByAPIKey(ctx context.Context, text string) (Actor, error) {
 		return Actor{}, err
 	}
 	if now.Sub(k.LastUsedAt) > time.Minute {
-		if err := s.store.TouchAPIKey(ctx, k.ID, now.Truncate(time.Minute)); err != nil {
+		touch, cancel := context.WithTimeoutCause(ctx, touchLimit, errTouchLimit)
+		defer cancel()
+		if err := s.store.TouchAPIKey(touch, k.ID, now.Truncate(time.Minute)); err != nil {
 			s.log.WarnContext(ctx, "api key not touched", "key_id", k.ID, "error", err)
 		}
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -77,6 +78,12 @@ func (s *Service) OpenSession(ctx context.Context, u uptime.User) (Credential, e
 	return Credential{Token: token, ExpiresAt: sess.ExpiresAt}, err
 }
 
+// touchLimit bounds how long a request waits to note that its key or session was
+// used: while something else holds the database, people can read at least.
+const touchLimit = 250 * time.Millisecond
+
+var errTouchLimit = errors.New("the database takes no note of a use now")
+
 // BySession is who a session's token stands for; Unauthorized when it is over.
 func (s *Service) BySession(ctx context.Context, token string) (Actor, error) {
 	now := uptime.Now()
@@ -92,7 +99,9 @@ func (s *Service) BySession(ctx context.Context, token string) (Actor, error) {
 		return Actor{}, uptime.Errorf(uptime.Unauthorized, "the session is over; log in")
 	}
 	if idle > sessionTouchEvery {
-		if err := s.store.TouchSession(ctx, sess.ID, now); err != nil {
+		touch, cancel := context.WithTimeoutCause(ctx, touchLimit, errTouchLimit)
+		defer cancel()
+		if err := s.store.TouchSession(touch, sess.ID, now); err != nil {
 			s.log.WarnContext(ctx, "session not touched", "session_id", sess.ID, "error", err)
 		}
 	}
