@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -31,6 +32,11 @@ type facts struct {
 	body     []byte
 	whole    bool // body is all there is
 	document *document
+	text     map[string]string
+	number   map[string]float64
+	list     map[string][]string
+	dialled  netip.AddrPort
+	degraded *fault // what the type itself calls degraded
 	duration time.Duration
 	phases   uptime.Phases
 	chain    []*x509.Certificate
@@ -39,6 +45,7 @@ type facts struct {
 
 // found is how one assertion went.
 type found struct {
+	judged bool
 	ok     bool
 	more   bool          // cannot be told without the part of the body that was too large
 	actual string        // for a person
@@ -70,7 +77,7 @@ type assertion struct {
 type compiler func(a *assertion, path string, p *uptime.Problems)
 
 // compileAssertions compiles those whose source the type knows.
-func compileAssertions(list []uptime.Assertion, sources map[string]compiler, p *uptime.Problems) []assertion {
+func compileAssertions(list []uptime.Assertion, sources map[string]source, p *uptime.Problems) []assertion {
 	if len(list) > maxAssertions {
 		p.Add("assertions", "are %d; at most %d are allowed", len(list), maxAssertions)
 		return nil
@@ -78,7 +85,7 @@ func compileAssertions(list []uptime.Assertion, sources map[string]compiler, p *
 	out := make([]assertion, 0, len(list))
 	for i, a := range list {
 		path := fmt.Sprintf("assertions[%d]", i)
-		compile, ok := sources[a.Source]
+		src, ok := sources[a.Source]
 		if !ok {
 			p.Add(path+".source", "%q is not something this type can look at%s", a.Source, suggest(a.Source, sources))
 			continue
@@ -90,7 +97,10 @@ func compileAssertions(list []uptime.Assertion, sources map[string]compiler, p *
 		}
 		c := assertion{Assertion: a}
 		c.expected = strings.TrimSpace(a.Op + " " + clean(string(a.Value), 100))
-		compile(&c, path, p)
+		if src.property == "" && a.Property != "" {
+			p.Add(path+".property", "is not for this source; leave it out")
+		}
+		src.compile(&c, path, p)
 		out = append(out, c)
 	}
 	return out
@@ -194,6 +204,8 @@ func compileMatch(a *assertion, path string, p *uptime.Problems) (match func([]b
 		}
 		want := []byte(text)
 		return func(b []byte) bool { return bytes.Contains(b, want) }, !negated, true
+	case "eq", "ne":
+		return func(b []byte) bool { return string(b) == text }, a.Op == "eq", true
 	case "matches":
 		if len(text) > maxPattern {
 			p.Add(path+".value", "is longer than %d bytes", maxPattern)
@@ -206,7 +218,7 @@ func compileMatch(a *assertion, path string, p *uptime.Problems) (match func([]b
 		}
 		return re.Match, !negated, true
 	}
-	badOp(a, path, p, "contains", "not_contains", "matches", "not_matches")
+	badOp(a, path, p, textOps...)
 	return nil, false, false
 }
 
@@ -229,18 +241,6 @@ func compileHeader(a *assertion, path string, p *uptime.Problems) {
 		a.judge = func(f *facts) found {
 			v, ok := f.header[name]
 			return found{ok: ok == want, actual: strings.Join(v, ", ")}
-		}
-		return
-	case "eq", "ne":
-		text, ok := stringValue(a.Value)
-		if !ok {
-			p.Add(path+".value", "must be a string")
-			return
-		}
-		want := a.Op == "eq"
-		a.judge = func(f *facts) found {
-			v := strings.Join(f.header[name], ", ")
-			return found{ok: (v == text) == want, actual: v}
 		}
 		return
 	}
@@ -276,15 +276,23 @@ func compileDuration(get func(*facts) time.Duration) compiler {
 	}
 }
 
-// durationSources are the times every type measures.
-func durationSources(into map[string]compiler) map[string]compiler {
-	into["duration"] = compileDuration(func(f *facts) time.Duration { return f.duration })
-	into["dns"] = compileDuration(func(f *facts) time.Duration { return f.phases.DNS })
-	into["connect"] = compileDuration(func(f *facts) time.Duration { return f.phases.Connect })
-	into["tls"] = compileDuration(func(f *facts) time.Duration { return f.phases.TLS })
-	into["first_byte"] = compileDuration(func(f *facts) time.Duration { return f.phases.FirstByte })
-	into["transfer"] = compileDuration(func(f *facts) time.Duration { return f.phases.Transfer })
-	return into
+// timeSources are the times every type measures.
+func timeSources() map[string]source {
+	out := map[string]source{}
+	for name, of := range map[string]struct {
+		about string
+		get   func(*facts) time.Duration
+	}{
+		"duration":   {"the time of the whole check", func(f *facts) time.Duration { return f.duration }},
+		"dns":        {"the time of the look-up", func(f *facts) time.Duration { return f.phases.DNS }},
+		"connect":    {"the time until the connection stood", func(f *facts) time.Duration { return f.phases.Connect }},
+		"tls":        {"the time of the TLS handshake", func(f *facts) time.Duration { return f.phases.TLS }},
+		"first_byte": {"the time from the request to the first byte of the answer", func(f *facts) time.Duration { return f.phases.FirstByte }},
+		"transfer":   {"the time from the first byte to the last", func(f *facts) time.Duration { return f.phases.Transfer }},
+	} {
+		out[name] = source{about: of.about, ops: orderOps, compile: compileDuration(of.get)}
+	}
+	return out
 }
 
 // compileCertDays compares the days until the first certificate of the chain
@@ -340,4 +348,20 @@ func stringValue(raw json.RawMessage) (string, bool) {
 
 func badOp(a *assertion, path string, p *uptime.Problems, ops ...string) {
 	p.Add(path+".op", "%q is not one of %s", a.Op, strings.Join(ops, ", "))
+}
+
+// fault is what a failed assertion makes of the verdict, nil if it holds or was
+// not judged.
+func (f found) fault(a *assertion) *fault {
+	if f.ok || !f.judged {
+		return nil
+	}
+	out := &fault{uptime.VerdictDown, cmp.Or(f.reason, a.reason), a.message(f.actual)}
+	if f.more {
+		out.reason = uptime.BodyTooLarge
+	}
+	if a.Severity == uptime.SeverityDegraded {
+		out.verdict = uptime.VerdictDegraded
+	}
+	return out
 }

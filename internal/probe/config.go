@@ -16,6 +16,7 @@ import (
 func decodeConfig(raw json.RawMessage, dst any, p *uptime.Problems) {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || string(raw) == "null" {
+		checkValues(dst, p)
 		return
 	}
 	before := len(*p)
@@ -34,7 +35,9 @@ func decodeConfig(raw json.RawMessage, dst any, p *uptime.Problems) {
 	}
 	if err != nil {
 		p.Add("config", "is not valid JSON")
+		return
 	}
+	checkValues(dst, p)
 }
 
 // checkKeys compares the keys of an object with the fields of a struct, and goes
@@ -48,10 +51,7 @@ func checkKeys(raw json.RawMessage, t reflect.Type, path string, p *uptime.Probl
 		return
 	}
 	fields := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields[name] = t.Field(i).Type
-	}
+	fieldTypes(t, fields)
 	for key, value := range object {
 		ft, ok := fields[key]
 		if !ok {
@@ -62,7 +62,23 @@ func checkKeys(raw json.RawMessage, t reflect.Type, path string, p *uptime.Probl
 	}
 }
 
+// fieldTypes collects the keys of a struct, those of embedded structs among them.
+func fieldTypes(t reflect.Type, into map[string]reflect.Type) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			fieldTypes(f.Type, into)
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		into[name] = f.Type
+	}
+}
+
 func jsonKind(t reflect.Type) string {
+	if t == reflect.TypeFor[span]() {
+		return `time with its unit, such as "90s"`
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"

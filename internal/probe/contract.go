@@ -25,10 +25,13 @@ type Outcome struct {
 type Check interface {
 	// Run makes one fresh attempt. It returns by the monitor's timeout + 2 s whatever
 	// the target does, and sooner when ctx ends (verdict unknown, reason Aborted).
-	Run(ctx context.Context) Outcome
+	// attempt is 0, then 1 and on for the confirmations of a failure: those begin with
+	// another address of the target, and a failing one finds out what else works.
+	Run(ctx context.Context, attempt int) Outcome
 }
 
-// Type is a check type: one file, its test, and one line in the table of New.
+// Type is a check type: one file, its test, and one line in the table of New. It is
+// written as a kind.
 type Type interface {
 	// Name is the monitor's "type".
 	Name() string
@@ -36,6 +39,8 @@ type Type interface {
 	// are of kind uptime.Invalid and name every wrong field ("config.method",
 	// "assertions[2].value").
 	Compile(m uptime.Monitor, env Env) (Check, error)
+	// Describe is the type for documents and schemas.
+	Describe() uptime.CheckType
 	// Redact is config with its secrets replaced by uptime.Redacted and its defaults
 	// filled in, as the owner may read it.
 	Redact(config json.RawMessage) (json.RawMessage, error)

@@ -18,7 +18,8 @@ const connectStagger = 250 * time.Millisecond
 // is shared by every run of a check.
 type dialer struct {
 	resolver resolver
-	tcp      net.Dialer
+	second   resolver // asked when resolver failed and the check is confirmed; zero when there is none
+	sockets  net.Dialer
 	network  string // "ip", "ip4", "ip6": which addresses count
 }
 
@@ -34,18 +35,41 @@ type dialAttempt struct {
 	fault *fault // nil: connected
 }
 
-// newDialer makes a dialer. server is the monitor's own DNS server, "" for the
-// installation's; ipVersion is "any", "4" or "6".
-func newDialer(env Env, server, ipVersion string) *dialer {
-	d := &dialer{resolver: resolver{server: env.Resolver}, tcp: *env.Guard.Dialer(), network: "ip"}
-	if server != "" {
-		// The user chose the server, so the guard decides about it too.
-		d.resolver = resolver{server: server, guard: env.Guard}
+// netConfig are the options of every type that dials.
+type netConfig struct {
+	IPVersion      string `json:"ip_version" enum:"any,4,6" doc:"which addresses of the target count"`
+	Resolver       string `json:"resolver" doc:"the DNS server that is asked for the target's addresses, such as 192.0.2.53:53; empty is the system's"`
+	SecondResolver string `json:"second_resolver" doc:"another DNS server, asked when a failure is confirmed, to tell whose fault it is"`
+}
+
+func defaultNet() netConfig { return netConfig{IPVersion: "any"} }
+
+// newDialer makes a dialer. A resolver that the monitor names is under the guard;
+// the installation's own is not.
+func newDialer(env Env, c netConfig) *dialer {
+	d := &dialer{resolver: resolver{server: env.Resolver}, sockets: *env.Guard.Dialer(), network: "ip"}
+	if c.Resolver != "" {
+		d.resolver = resolver{server: c.Resolver, guard: env.Guard}
 	}
-	if ipVersion == "4" || ipVersion == "6" {
-		d.network += ipVersion
+	if c.SecondResolver != "" {
+		d.second = resolver{server: c.SecondResolver, guard: env.Guard}
+	}
+	if c.IPVersion == "4" || c.IPVersion == "6" {
+		d.network += c.IPVersion
 	}
 	return d
+}
+
+func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
+
+// rotated is addrs beginning n places later, so that a confirmation meets another
+// address than the attempt before it.
+func rotated(addrs []netip.Addr, n int) []netip.Addr {
+	if n == 0 || len(addrs) < 2 {
+		return addrs
+	}
+	n %= len(addrs)
+	return append(addrs[n:len(addrs):len(addrs)], addrs[:n]...)
 }
 
 // resolve is every address of host that counts, in the order to try them.
@@ -66,17 +90,17 @@ func (d *dialer) resolve(parent, ctx context.Context, host string) ([]netip.Addr
 // stayed silent for connectStagger. It returns when all attempts have ended.
 func (d *dialer) connect(parent, ctx context.Context, t *dialTrace, port uint16) (net.Conn, *fault) {
 	if len(t.addresses) == 1 {
-		return d.connectOne(parent, ctx, t, netip.AddrPortFrom(t.addresses[0], port))
+		return d.connectOne(parent, ctx, t, addrPort(t.addresses[0], port))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan dialResult, len(t.addresses))
 	next, running := 0, 0
 	start := func() {
-		to := netip.AddrPortFrom(t.addresses[next], port)
+		to := addrPort(t.addresses[next], port)
 		next, running = next+1, running+1
 		go func() {
-			c, err := d.tcp.DialContext(ctx, "tcp", to.String())
+			c, err := d.sockets.DialContext(ctx, "tcp", to.String())
 			results <- dialResult{to, c, err}
 		}()
 	}
@@ -124,7 +148,7 @@ func discard(results <-chan dialResult, running int) {
 func (d *dialer) connectOne(parent, ctx context.Context, t *dialTrace, to netip.AddrPort) (net.Conn, *fault) {
 	// Not DialTCP: that binds the socket first, which takes a local port away from
 	// all targets at once.
-	c, err := d.tcp.DialContext(ctx, "tcp", to.String())
+	c, err := d.sockets.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		f := connectFault(parent, to, err)
 		t.add(to, f)

@@ -5,9 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"sort"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -17,36 +15,31 @@ import (
 // Bounds and defaults of the HTTP type.
 const (
 	defaultMaxBody  = 1 << 20
-	maxMaxBody      = 16 << 20
 	defaultRedirect = 10
-	maxRedirect     = 50
 	maxRequestBody  = 1 << 20
 	maxRequestHead  = 32 << 10
 )
 
 // httpConfig is the config of an HTTP monitor.
 type httpConfig struct {
-	Method          string     `json:"method"`
-	Headers         httpHeader `json:"headers"`
-	Body            string     `json:"body"`
-	FollowRedirects bool       `json:"follow_redirects"`
-	MaxRedirects    int        `json:"max_redirects"`
-	// AllowDowngrade keeps a redirect from https to http from degrading the verdict.
-	AllowDowngrade bool      `json:"allow_downgrade"`
-	Auth           httpAuth  `json:"auth"`
-	TLS            tlsConfig `json:"tls"`
-	IPVersion      string    `json:"ip_version"`
-	Resolver       string    `json:"resolver"`
-	MaxBodyBytes   int64     `json:"max_body_bytes"`
+	Method          string     `json:"method" doc:"GET, HEAD, POST or another method, in capitals; not CONNECT or TRACE"`
+	Headers         httpHeader `json:"headers" doc:"request headers; those that look like credentials are kept secret, and not sent to another host after a redirect"`
+	Body            string     `json:"body" doc:"request body, 1 MiB at most"`
+	FollowRedirects bool       `json:"follow_redirects" doc:"whether the answer judged is the one at the end of redirects"`
+	MaxRedirects    int        `json:"max_redirects" min:"0" max:"50" doc:"more of them are down, redirect_limit"`
+	AllowDowngrade  bool       `json:"allow_downgrade" doc:"whether a redirect from https to http may pass without degraded"`
+	Auth            httpAuth   `json:"auth"`
+	TLS             tlsConfig  `json:"tls"`
+	netConfig
+	MaxBodyBytes int64 `json:"max_body_bytes" min:"1" max:"16777216" doc:"unpacked bytes of the body that assertions look at; a larger body is down, body_too_large, if they cannot be judged without the rest"`
 }
 
-// httpAuth is how the monitor proves who it is. Kind is "", "none", "basic" or
-// "bearer".
+// httpAuth is how the monitor proves who it is. Kind "" is none.
 type httpAuth struct {
-	Kind     string        `json:"kind"`
-	Username string        `json:"username"`
-	Password uptime.Secret `json:"password"`
-	Token    uptime.Secret `json:"token"`
+	Kind     string        `json:"kind" enum:"none,basic,bearer" doc:"how the monitor proves who it is"`
+	Username string        `json:"username" doc:"of basic"`
+	Password uptime.Secret `json:"password" doc:"of basic"`
+	Token    uptime.Secret `json:"token" doc:"of bearer"`
 }
 
 // httpHeader are headers to send; those that look like credentials are shown
@@ -77,85 +70,69 @@ func isSensitive(name string) bool {
 	return false
 }
 
-func defaultHTTPConfig() httpConfig {
-	return httpConfig{
-		Method: http.MethodGet, FollowRedirects: true, MaxRedirects: defaultRedirect,
-		IPVersion: "any", MaxBodyBytes: defaultMaxBody,
+// newHTTP is the "http" check type.
+func newHTTP() Type {
+	scratch := newScratchPool()
+	return kind[httpConfig]{
+		name:   "http",
+		about:  "Makes a request and reads the answer to its end. Up is a status of 200 to 299 after redirects, unless an assertion is about the status.",
+		target: urls("an `http://` or `https://` URL", webSchemes...),
+		config: httpConfig{
+			Method: http.MethodGet, FollowRedirects: true, MaxRedirects: defaultRedirect,
+			TLS: defaultTLS(), netConfig: defaultNet(), MaxBodyBytes: defaultMaxBody,
+		},
+		sources: httpSources(),
+		examples: []uptime.CheckExample{{
+			Title: "A shop's health page that must say so", Target: "https://shop.example/health",
+			Config: `{"headers":{"Accept":"application/json"},"auth":{"kind":"bearer","token":"secret"}}`,
+			Assertions: `[{"source":"status","op":"in","value":"200-299"},{"source":"json","property":"$.status","op":"eq","value":"up"},
+			 {"source":"duration","op":"lt","value":"2s","severity":"degraded"}]`,
+		}},
+		compile: func(b *builder, cfg *httpConfig) Check { return compileHTTP(b, cfg, scratch) },
 	}
-}
-
-// httpType is the "http" check type.
-type httpType struct{ scratch *scratchPool }
-
-func newHTTP() httpType { return httpType{scratch: newScratchPool()} }
-
-// Name implements Type.
-func (httpType) Name() string { return "http" }
-
-// Redact implements Type.
-func (httpType) Redact(raw json.RawMessage) (json.RawMessage, error) {
-	cfg := defaultHTTPConfig()
-	var p uptime.Problems
-	decodeConfig(raw, &cfg, &p)
-	if err := p.Err(); err != nil {
-		return nil, err
-	}
-	return json.Marshal(cfg)
 }
 
 // httpCheck is an HTTP monitor made ready.
 type httpCheck struct {
-	cfg        httpConfig
-	first      target
-	request    []byte // of the first hop, ready to send
-	userAgent  string
-	timeout    time.Duration
-	dial       *dialer
-	tls        *tlsClient
-	assertions []assertion
-	wantsBody  bool // some assertion reads it
-	ownStatus  bool // some assertion judges the status
-	always     bool // Env.AlwaysEvidence
-	secrets    []string
-	scratch    *scratchPool
+	common    base
+	cfg       httpConfig
+	request   []byte // of the first hop, ready to send
+	userAgent string
+	wantsBody bool // some assertion reads it
+	ownStatus bool // some assertion judges the status
+	scratch   *scratchPool
 }
 
-// Compile implements Type.
-func (t httpType) Compile(m uptime.Monitor, env Env) (Check, error) {
-	var p uptime.Problems
-	cfg := defaultHTTPConfig()
-	decodeConfig(m.Config, &cfg, &p)
-	first, err := parseTarget(m.Target)
-	if err != nil {
-		p.Add("target", "%v", err)
+func compileHTTP(b *builder, cfg *httpConfig, scratch *scratchPool) Check {
+	cfg.validate(b.problems)
+	b.network(cfg.netConfig)
+	b.tls(cfg.TLS)
+	b.base.tls.protocols = []string{"http/1.1"}
+	for k, v := range cfg.Headers {
+		if isSensitive(k) {
+			b.base.secrets = addSecrets(b.base.secrets, v)
+		}
 	}
-	cfg.validate(&p)
-	c := &httpCheck{
-		cfg: cfg, first: first, userAgent: env.UserAgent, timeout: m.Timeout,
-		dial: newDialer(env, cfg.Resolver, cfg.IPVersion), tls: newTLSClient(cfg.TLS, env, &p),
-		assertions: compileAssertions(m.Assertions, httpSources(), &p),
-		always:     env.AlwaysEvidence, scratch: t.scratch,
-	}
-	for i := range c.assertions {
-		c.wantsBody = c.wantsBody || c.assertions[i].stage == stageBody
-		c.ownStatus = c.ownStatus || c.assertions[i].Source == "status"
+	c := &httpCheck{common: b.base, cfg: *cfg, userAgent: b.env.UserAgent, ownStatus: b.asserts("status"), scratch: scratch}
+	for i := range c.common.assertions {
+		c.wantsBody = c.wantsBody || c.common.assertions[i].stage == stageBody
 	}
 	if c.wantsBody && cfg.Method == http.MethodHead {
-		p.Add("config.method", "HEAD has no body for an assertion to look at; use GET")
+		b.problems.Add("config.method", "HEAD has no body for an assertion to look at; use GET")
 	}
-	if err := p.Err(); err != nil {
-		return nil, err
+	if c.common.target.url != nil {
+		c.request = c.buildRequest(hop{target: c.common.target, method: cfg.Method, own: true})
 	}
-	c.secrets = cfg.secretValues()
-	c.request = c.buildRequest(hop{target: first, method: cfg.Method, own: true})
-	return c, nil
+	return c
 }
 
 // httpSources are what an HTTP assertion may look at.
-func httpSources() map[string]compiler {
-	return durationSources(map[string]compiler{
-		"status": compileStatus, "body": compileBody, "json": compileJSON,
-		"header": compileHeader, "cert_days": compileCertDays,
+func httpSources() map[string]source {
+	return merged(addressSource(), certSources(), map[string]source{
+		"status": {about: "the status code; the value is codes and ranges such as \"200-299,301\"", ops: []string{"in", "not_in", "eq", "ne"}, compile: compileStatus},
+		"body":   {about: "the unpacked body as text", ops: textOps, compile: compileBody},
+		"json":   {about: "a value of a JSON body", property: "a JSONPath (RFC 9535)", ops: jsonOps, compile: compileJSON},
+		"header": {about: "a response header; several lines of it are joined with a comma", property: "the header's name", ops: append([]string{"exists", "not_exists"}, textOps...), compile: compileHeader},
 	})
 }
 
@@ -168,28 +145,8 @@ func (c *httpConfig) validate(p *uptime.Problems) {
 	if len(c.Body) > maxRequestBody {
 		p.Add("config.body", "is larger than %d bytes", maxRequestBody)
 	}
-	if c.MaxRedirects < 0 || c.MaxRedirects > maxRedirect {
-		p.Add("config.max_redirects", "must be from 0 to %d", maxRedirect)
-	}
-	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > maxMaxBody {
-		p.Add("config.max_body_bytes", "must be from 1 to %d", maxMaxBody)
-	}
-	switch c.IPVersion {
-	case "any", "4", "6":
-	default:
-		p.Add("config.ip_version", "must be any, 4 or 6")
-	}
 	c.validateHeaders(p)
 	c.validateAuth(p)
-	if c.Resolver == "" {
-		return
-	}
-	server, ok := parseResolver(c.Resolver)
-	if !ok {
-		p.Add("config.resolver", "must be the address of a DNS server, such as 192.0.2.53:53")
-		return
-	}
-	c.Resolver = server
 }
 
 // validateHeaders refuses what would smuggle: controls, the host, and the names
@@ -233,33 +190,12 @@ func (c *httpConfig) validateAuth(p *uptime.Problems) {
 		} else if !httpguts.ValidHeaderFieldValue(c.Auth.Token.Reveal()) {
 			p.Add("config.auth.token", "holds a control character")
 		}
-	default:
-		p.Add("config.auth.kind", "must be none, basic or bearer")
 	}
 	for name := range c.Headers {
 		if http.CanonicalHeaderKey(name) == "Authorization" {
 			p.Add("config.headers.Authorization", "and config.auth cannot both be there")
 		}
 	}
-}
-
-// secretValues are texts that no evidence may show. Very short ones would blot
-// out ordinary words, and protect nothing.
-func (c *httpConfig) secretValues() []string {
-	all := []string{c.Auth.Password.Reveal(), c.Auth.Token.Reveal()}
-	for k, v := range c.Headers {
-		if isSensitive(k) {
-			all = append(all, v)
-		}
-	}
-	kept := all[:0]
-	for _, s := range all {
-		if len(s) >= 4 {
-			kept = append(kept, s)
-		}
-	}
-	sort.Slice(kept, func(i, j int) bool { return len(kept[i]) > len(kept[j]) })
-	return kept
 }
 
 // parseResolver takes an address with or without a port.

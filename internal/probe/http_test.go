@@ -123,7 +123,7 @@ func run(t *testing.T, m uptime.Monitor) Outcome {
 		t.Fatalf("Compile: %v", err)
 	}
 	start := time.Now()
-	out := c.Run(t.Context())
+	out := c.Run(t.Context(), 0)
 	if took := time.Since(start); took > m.Timeout+2*time.Second {
 		t.Errorf("took %s with timeout %s, want at most 2 s more", took, m.Timeout)
 	}
@@ -317,7 +317,7 @@ func TestAStoppedCheckIsUnknown(t *testing.T) {
 	}
 	ctx, cancel := contextWithCancel(t)
 	go func() { <-reached; cancel() }()
-	check(t, c.Run(ctx), uptime.VerdictUnknown, uptime.Aborted)
+	check(t, c.Run(ctx, 0), uptime.VerdictUnknown, uptime.Aborted)
 }
 
 func TestRedirects(t *testing.T) {
@@ -390,4 +390,16 @@ func contextWithCancel(t *testing.T) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	return ctx, cancel
+}
+
+func TestTheHTTPExampleWorks(t *testing.T) {
+	t.Parallel()
+	address := serve(t, func(c net.Conn, head string) {
+		if !strings.Contains(head, "Authorization: Bearer secret\r\n") {
+			_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		_, _ = io.WriteString(c, page(`{"status":"up"}`))
+	})
+	runExample(t, "http", 0, "http://"+address+"/health", nil)
 }

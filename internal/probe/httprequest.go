@@ -2,100 +2,13 @@ package probe
 
 import (
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 
-	"golang.org/x/net/idna"
-
 	"vedette/internal/uptime"
 )
-
-// target is where one request goes.
-type target struct {
-	url    *url.URL
-	host   string // ASCII name or address, without brackets
-	port   uint16
-	secure bool
-}
-
-// parseTarget is strict, because what the guard judges and what is dialled must
-// be what the user sees: http or https, a host, no user, no odd characters.
-func parseTarget(raw string) (target, error) {
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
-		return target{}, errors.New("holds a space, a control character or a backslash")
-	}
-	if len(raw) > 4096 {
-		return target{}, errors.New("is longer than 4096 bytes")
-	}
-	if !strings.Contains(raw, "://") {
-		return target{}, fmt.Errorf("must begin with https:// or http://; did you mean https://%s?", clean(raw, 100))
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return target{}, errors.New("is not a URL")
-	}
-	if u.User != nil {
-		return target{}, errors.New("must not hold a user or password; put them in config.auth")
-	}
-	return targetOf(u)
-}
-
-// targetOf checks the parts of an absolute URL. It does not look at its user.
-func targetOf(u *url.URL) (target, error) {
-	t := target{url: u, port: 80}
-	switch u.Scheme {
-	case "http":
-	case "https":
-		t.port, t.secure = 443, true
-	default:
-		return target{}, fmt.Errorf("has scheme %q; only http and https are fetched", clean(u.Scheme, 20))
-	}
-	host, err := asciiHost(u.Hostname())
-	if err != nil {
-		return target{}, err
-	}
-	t.host = host
-	if p := u.Port(); p != "" || strings.HasSuffix(u.Host, ":") {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return target{}, errors.New("has a port that is not from 1 to 65535")
-		}
-		t.port = uint16(n)
-	}
-	return t, nil
-}
-
-// asciiHost is the host as it is resolved. Names with letters beyond ASCII go
-// through IDNA; digits that IDNA would turn into an address are refused, since
-// the user would not see which address it is.
-func asciiHost(h string) (string, error) {
-	if a, err := netip.ParseAddr(h); err == nil {
-		return a.String(), nil
-	}
-	ascii := strings.ToLower(h)
-	if strings.ContainsFunc(h, func(r rune) bool { return r >= 0x80 }) {
-		var err error
-		if ascii, err = idna.Lookup.ToASCII(h); err != nil {
-			return "", fmt.Errorf("has a host that is not a valid name")
-		}
-		if _, err := netip.ParseAddr(ascii); err == nil {
-			return "", fmt.Errorf("writes an address in unusual digits; write %s", ascii)
-		}
-	}
-	ok := ascii != "" && len(ascii) <= 254 && strings.Trim(ascii, ".") != ""
-	for _, r := range ascii {
-		ok = ok && (r == '.' || r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z')
-	}
-	if !ok {
-		return "", errors.New("has no valid host")
-	}
-	return ascii, nil
-}
 
 // hostHeader is the value of Host: the port only where it is not the scheme's.
 func (t target) hostHeader() string {
@@ -202,7 +115,7 @@ func (h hop) next(status int, header http.Header) (hop, *fault) {
 	}
 	u = h.url.ResolveReference(u)
 	u.User = nil // credentials a server hands out are not ours to send
-	t, err := targetOf(u)
+	t, err := targetOf(u, webSchemes)
 	if err != nil {
 		return hop{}, down(uptime.RedirectBad, "The redirect's Location %v.", err)
 	}

@@ -15,44 +15,33 @@ import (
 // httpRun is one attempt of an HTTP check.
 type httpRun struct {
 	*httpCheck
+	session
 	*scratch
-	parent   context.Context // the caller's; when it ends we are to stop
-	start    time.Time
-	deadline time.Time
 
-	hop        hop
-	redirects  []string
-	downgraded bool
-	trace      dialTrace
-	tlsTrace   tlsTrace
-	phases     uptime.Phases
-	response   *http.Response // its head; nil until there is one
-	body       bodyResult
-	facts      facts
-	results    []found // one per assertion evaluated so far
+	hop       hop
+	redirects []string
+	response  *http.Response // its head; nil until there is one
+	body      bodyResult
 }
 
 // Run implements Check.
-func (c *httpCheck) Run(parent context.Context) Outcome {
+func (c *httpCheck) Run(parent context.Context, attempt int) Outcome {
 	r := &httpRun{
-		httpCheck: c, scratch: c.scratch.get(), parent: parent, start: time.Now(),
-		hop: hop{target: c.first, method: c.cfg.Method, own: true},
+		httpCheck: c, session: session{base: &c.common}, scratch: c.scratch.get(),
+		hop: hop{target: c.common.target, method: c.cfg.Method, own: true},
 	}
 	defer c.scratch.put(r.scratch)
-	r.deadline = r.start.Add(c.timeout)
-	ctx, cancel := context.WithDeadline(parent, r.deadline)
-	defer cancel()
-	f := r.follow(ctx)
-	took := time.Since(r.start)
-	return r.conclude(f, took)
+	defer r.begin(parent, attempt)()
+	f := r.follow()
+	return r.conclude(f, time.Since(r.start), r.describe)
 }
 
 // follow makes the request and those it is redirected to. It is nil when a final
 // response was read to its end and every assertion so far holds.
-func (r *httpRun) follow(ctx context.Context) *fault {
+func (r *httpRun) follow() *fault {
 	request := r.request
 	for {
-		again, f := r.exchange(ctx, request)
+		again, f := r.exchange(request)
 		if f != nil || !again {
 			return f
 		}
@@ -63,7 +52,9 @@ func (r *httpRun) follow(ctx context.Context) *fault {
 		if f != nil {
 			return f
 		}
-		r.downgraded = r.downgraded || r.hop.secure && !next.secure
+		if r.hop.secure && !next.secure && !r.cfg.AllowDowngrade {
+			r.facts.degraded = &fault{uptime.VerdictDegraded, uptime.TLSDowngrade, "A redirect leads from https to http."}
+		}
 		r.hop = next
 		r.redirects = append(r.redirects, redactURL(next.url))
 		request = r.buildRequest(next)
@@ -72,48 +63,21 @@ func (r *httpRun) follow(ctx context.Context) *fault {
 
 // exchange makes one request on a connection of its own. again says that the
 // response is a redirect to follow.
-func (r *httpRun) exchange(ctx context.Context, request []byte) (again bool, f *fault) {
+func (r *httpRun) exchange(request []byte) (again bool, f *fault) {
 	r.response = nil
-	conn, f := r.connect(ctx)
+	conn, f := r.unbounded(r.hop.host, r.hop.port)
 	if f != nil {
 		return false, f
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(r.deadline); err != nil {
-		return false, unknown(uptime.InternalError, "A deadline could not be set.")
+	if !r.hop.secure {
+		return r.talk(conn, request)
 	}
-	stop := context.AfterFunc(r.parent, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	rw := conn
-	if r.hop.secure {
-		begin := time.Now()
-		r.tlsTrace = tlsTrace{}
-		secured, err := r.tls.handshake(conn, r.hop.host, r.hop.own, &r.tlsTrace)
-		r.phases.TLS += time.Since(begin)
-		if err != nil {
-			if f := ownFault(r.parent, err); f != nil {
-				return false, f
-			}
-			return false, r.tlsTrace.handshakeFault(err)
-		}
-		rw = secured
-	}
-	return r.talk(rw, request)
-}
-
-// connect resolves and dials the hop's host.
-func (r *httpRun) connect(ctx context.Context) (net.Conn, *fault) {
-	begin := time.Now()
-	addrs, f := r.dial.resolve(r.parent, ctx, r.hop.host)
-	resolved := time.Now()
-	r.trace = dialTrace{addresses: addrs}
-	r.phases.DNS += resolved.Sub(begin)
+	secured, f := r.secure(conn, r.hop.host, r.hop.own)
 	if f != nil {
-		return nil, f
+		return false, f
 	}
-	conn, f := r.dial.connect(r.parent, ctx, &r.trace, r.hop.port)
-	r.phases.Connect += time.Since(resolved)
-	return conn, f
+	return r.talk(secured, request)
 }
 
 // talk sends the request and reads the response to its end.
@@ -138,7 +102,7 @@ func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
 		return true, nil
 	}
 	r.source.left = -1
-	f = r.judge(stageHead)
+	f = r.judgeHead()
 	r.readAll(first)
 	if f != nil {
 		return false, f
@@ -146,6 +110,7 @@ func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
 	if f := r.bodyFault(); f != nil {
 		return false, f
 	}
+	r.facts.body, r.facts.whole = r.body.kept, r.body.whole
 	return false, r.judge(stageBody)
 }
 
@@ -200,6 +165,15 @@ func (r *httpRun) headFault(err error, silent bool) *fault {
 		return down(uptime.ConnClosed, "The server closed the connection in the middle of its response head.")
 	}
 	return down(uptime.Protocol, "The response is not HTTP: %s.", clean(strings.TrimPrefix(err.Error(), "net/http: "), 150))
+}
+
+// judgeHead judges status and headers.
+func (r *httpRun) judgeHead() *fault {
+	r.facts.status, r.facts.header = r.response.StatusCode, r.response.Header
+	if s := r.facts.status; !r.ownStatus && (s < 200 || s > 299) {
+		return down(uptime.HTTPStatus, "Status %d %s is not one of 200-299.", s, http.StatusText(s))
+	}
+	return r.judge(stageHead)
 }
 
 // readAll reads the body of the final response.

@@ -161,6 +161,9 @@ func parsePath(s string) (jp.Expr, error) {
 	return expr, nil
 }
 
+var jsonOps = []string{"exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
+	"matches", "not_matches", "length", "min_length", "max_length"}
+
 // jsonTest is the operator as a function of the value found.
 func jsonTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
 	switch a.Op {
@@ -195,8 +198,7 @@ func jsonTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
 	}
 	holds, ok := comparison(a.Op)
 	if !ok {
-		badOp(a, path, p, "exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
-			"matches", "not_matches", "length", "min_length", "max_length")
+		badOp(a, path, p, jsonOps...)
 		return nil
 	}
 	return func(v any) bool {

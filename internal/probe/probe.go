@@ -69,6 +69,15 @@ func newSet(env Env, types ...Type) *Set {
 // Types lists the names of all types, sorted.
 func (s *Set) Types() []string { return slices.Sorted(maps.Keys(s.types)) }
 
+// Describe is every type for documents and schemas, sorted by name.
+func (s *Set) Describe() []uptime.CheckType {
+	var out []uptime.CheckType
+	for _, name := range s.Types() {
+		out = append(out, s.types[name].Describe())
+	}
+	return out
+}
+
 // Compile makes the check of a monitor. Its error is of kind uptime.Invalid and
 // names every wrong field of type, target, timeout, config and assertions.
 func (s *Set) Compile(m uptime.Monitor) (Check, error) {
@@ -129,14 +138,14 @@ type safeCheck struct {
 }
 
 // Run implements Check.
-func (s *safeCheck) Run(ctx context.Context) (out Outcome) {
+func (s *safeCheck) Run(ctx context.Context, attempt int) (out Outcome) {
 	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
 			out = s.bug(p, time.Since(start))
 		}
 	}()
-	out = s.check.Run(ctx)
+	out = s.check.Run(ctx, attempt)
 	if s.inverted {
 		out = invert(out)
 	}

@@ -3,11 +3,17 @@ package probe
 import (
 	"bytes"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"vedette/internal/uptime"
@@ -24,12 +30,15 @@ const (
 
 // tlsConfig is how a monitor wants TLS spoken.
 type tlsConfig struct {
-	CAPEM         string        `json:"ca_pem"`
-	ClientCertPEM string        `json:"client_cert_pem"`
-	ClientKeyPEM  uptime.Secret `json:"client_key_pem"`
-	ServerName    string        `json:"server_name"`
-	SkipVerify    bool          `json:"skip_verify"`
+	CAPEM         string        `json:"ca_pem" doc:"certificates in PEM form that are trusted beside the system's"`
+	ClientCertPEM string        `json:"client_cert_pem" doc:"the monitor's own certificate, for servers that want one (mutual TLS)"`
+	ClientKeyPEM  uptime.Secret `json:"client_key_pem" doc:"the key of client_cert_pem"`
+	ServerName    string        `json:"server_name" doc:"the name to ask for and to find in the certificate; empty is the target's host"`
+	SkipVerify    bool          `json:"skip_verify" doc:"whether a certificate that is not trusted may pass; the chain is kept all the same, and cert_days can be asserted"`
+	ExpiryDays    int           `json:"expiry_days" min:"0" max:"365" doc:"days before a certificate of the chain expires from which on the check is degraded, tls_expiring; 0 is never"`
 }
+
+func defaultTLS() tlsConfig { return tlsConfig{ExpiryDays: 14} }
 
 // tlsClient makes handshakes. It verifies by hand, so that the chain is known
 // and the reason exact also when verification fails.
@@ -37,18 +46,21 @@ type tlsClient struct {
 	roots      *x509.CertPool // nil: the system's
 	cert       *tls.Certificate
 	serverName string
+	protocols  []string // of ALPN
 	skipVerify bool
+	expiryDays int
 }
 
 // tlsTrace is what a handshake leaves for evidence and assertions.
 type tlsTrace struct {
 	chain     []*x509.Certificate
 	certAsked bool // the server wanted a client certificate and we had none
+	version   uint16
 	weak      bool // an RSA key of the chain is too short
 }
 
 func newTLSClient(c tlsConfig, env Env, p *uptime.Problems) *tlsClient {
-	t := &tlsClient{roots: env.Roots, serverName: c.ServerName, skipVerify: c.SkipVerify}
+	t := &tlsClient{roots: env.Roots, serverName: c.ServerName, skipVerify: c.SkipVerify, expiryDays: c.ExpiryDays}
 	if c.ServerName != "" {
 		if _, err := asciiHost(c.ServerName); err != nil {
 			p.Add("config.tls.server_name", "%v", err)
@@ -92,15 +104,20 @@ func rootsWith(base *x509.CertPool) *x509.CertPool {
 // one the monitor names: after a redirect elsewhere neither the client
 // certificate nor the server name is used.
 func (t *tlsClient) handshake(c net.Conn, host string, own bool, tr *tlsTrace) (*tls.Conn, error) {
+	conn := tls.Client(c, t.config(host, own, tr))
+	return conn, conn.Handshake()
+}
+
+func (t *tlsClient) config(host string, own bool, tr *tlsTrace) *tls.Config {
 	name := host
 	if own && t.serverName != "" {
 		name = t.serverName
 	}
-	conn := tls.Client(c, &tls.Config{
+	return &tls.Config{
 		ServerName:         name,
 		InsecureSkipVerify: true, // VerifyConnection does it
 		MinVersion:         tls.VersionTLS10,
-		NextProtos:         []string{"http/1.1"},
+		NextProtos:         t.protocols,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if own && t.cert != nil {
 				return t.cert, nil
@@ -109,11 +126,26 @@ func (t *tlsClient) handshake(c net.Conn, host string, own bool, tr *tlsTrace) (
 			return &tls.Certificate{}, nil
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
-			tr.chain = s.PeerCertificates
+			tr.chain, tr.version = s.PeerCertificates, s.Version
 			return t.verify(s, name, tr)
 		},
-	})
-	return conn, conn.Handshake()
+	}
+}
+
+// degraded is what is wrong with a connection that stands.
+func (t *tlsClient) degraded(tr *tlsTrace, now time.Time) *fault {
+	if tr.weak && !t.skipVerify {
+		return &fault{uptime.VerdictDegraded, uptime.TLSWeak, "A certificate of the chain has an RSA key of fewer than 2048 bits."}
+	}
+	if t.expiryDays == 0 || t.skipVerify || len(tr.chain) == 0 {
+		return nil
+	}
+	soonest := soonestExpiry(tr.chain)
+	if soonest.NotAfter.Sub(now) >= time.Duration(t.expiryDays)*24*time.Hour {
+		return nil
+	}
+	return &fault{uptime.VerdictDegraded, uptime.TLSExpiring, fmt.Sprintf("The certificate of %s expires on %s (%d days left).",
+		clean(soonest.Subject.String(), 100), soonest.NotAfter.UTC().Format(time.RFC3339), daysLeft(tr.chain, now))}
 }
 
 // certError is a handshake we ended ourselves.
@@ -260,19 +292,63 @@ func remoteAlert(err error) (code uint8, ok bool) {
 	return uint8(v.Uint()), true
 }
 
+// certRefused reports whether the server's alert was about our certificate, which
+// TLS 1.3 tells only after the handshake.
+func (tr *tlsTrace) certRefused(err error) bool {
+	alert, ok := remoteAlert(err)
+	return ok && (tr.certAsked || alert == alertCertificateRequired)
+}
+
+// soonestExpiry is the certificate of the chain that ends first.
+func soonestExpiry(chain []*x509.Certificate) *x509.Certificate {
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+}
+
 // daysLeft is whole days until the first certificate of the chain expires,
 // rounded down, negative once one has.
 func daysLeft(chain []*x509.Certificate, now time.Time) int {
-	first := chain[0].NotAfter
-	for _, c := range chain[1:] {
-		if c.NotAfter.Before(first) {
-			first = c.NotAfter
-		}
-	}
-	left := first.Sub(now)
+	left := soonestExpiry(chain).NotAfter.Sub(now)
 	days := int(left / (24 * time.Hour))
 	if left < 0 {
 		days--
 	}
 	return days
+}
+
+// certFields are what the source "cert" looks at, of the server's own certificate.
+var certFields = map[string]func(*x509.Certificate) string{
+	"subject":   func(c *x509.Certificate) string { return c.Subject.String() },
+	"issuer":    func(c *x509.Certificate) string { return c.Issuer.String() },
+	"names":     certNames,
+	"serial":    func(c *x509.Certificate) string { return c.SerialNumber.Text(16) },
+	"sha256":    func(c *x509.Certificate) string { return hex.EncodeToString(sha256Of(c)) },
+	"signature": func(c *x509.Certificate) string { return c.SignatureAlgorithm.String() },
+	"key":       func(c *x509.Certificate) string { return c.PublicKeyAlgorithm.String() },
+}
+
+// certSources are what assertions of a type that speaks TLS may look at.
+func certSources() map[string]source {
+	names := strings.Join(slices.Sorted(maps.Keys(certFields)), ", ")
+	return map[string]source{
+		"cert_days": {about: "whole days until the first certificate of the chain expires", ops: numberOps, compile: compileCertDays},
+		"cert": {about: "a field of the server's certificate", property: "one of " + names, ops: textOps,
+			compile: func(a *assertion, path string, p *uptime.Problems) {
+				field, ok := certFields[a.Property]
+				if !ok {
+					p.Add(path+".property", "must be one of %s", names)
+					return
+				}
+				compileText(uptime.AssertFailed, func(f *facts) (string, bool) {
+					if len(f.chain) == 0 {
+						return "", false
+					}
+					return field(f.chain[0]), true
+				})(a, path, p)
+			}},
+	}
+}
+
+func sha256Of(c *x509.Certificate) []byte {
+	sum := sha256.Sum256(c.Raw)
+	return sum[:]
 }

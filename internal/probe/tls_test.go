@@ -197,7 +197,7 @@ func tlsOptions(t *testing.T, c tlsConfig) json.RawMessage {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{"tls": map[string]any{
 		"ca_pem": c.CAPEM, "client_cert_pem": c.ClientCertPEM, "client_key_pem": c.ClientKeyPEM.Reveal(),
-		"server_name": c.ServerName, "skip_verify": c.SkipVerify,
+		"server_name": c.ServerName, "skip_verify": c.SkipVerify, "expiry_days": c.ExpiryDays,
 	}})
 	if err != nil {
 		t.Fatal(err)

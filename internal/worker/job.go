@@ -98,7 +98,7 @@ func (w *Worker) enter(ctx context.Context, t *task, urgent bool, limit time.Dur
 // check of ours that was cut says nothing.
 func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r uptime.CheckResult, over bool) {
 	started, clock := uptime.Now(), time.Now()
-	out, abandoned := w.run(work, t, leave)
+	out, abandoned := w.run(work, t, n, leave)
 	if abandoned || work.Err() != nil {
 		return r, true
 	}
@@ -139,7 +139,7 @@ func (w *Worker) doubt(work context.Context, out probe.Outcome, started time.Tim
 
 // run makes the probe in this goroutine. abandoned is true when the watchdog gave
 // the check up meanwhile: its place is given on and its slot recorded already.
-func (w *Worker) run(work context.Context, t *task, leave func()) (out probe.Outcome, abandoned bool) {
+func (w *Worker) run(work context.Context, t *task, attempt int, leave func()) (out probe.Outcome, abandoned bool) {
 	f := w.watch.begin(t, leave)
 	defer func() {
 		if p := recover(); p != nil {
@@ -150,7 +150,7 @@ func (w *Worker) run(work context.Context, t *task, leave func()) (out probe.Out
 			leave()
 		}
 	}()
-	return t.c.check.Run(work), false
+	return t.c.check.Run(work, attempt), false
 }
 
 // record stores r, trying for as long as the job may be in hand.

@@ -1,0 +1,395 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// maxRead is what one connection of a check may deliver, whatever its type asks
+// for; a driver that is fed without end stops there.
+const maxRead = 4 << 20
+
+// cutAfter the deadline, whatever is still open is closed.
+const cutAfter = 500 * time.Millisecond
+
+var errTooMuch = errors.New("more data than a check reads")
+
+// base is what a compiled check of any type holds. It does not change.
+type base struct {
+	monitorID  int64
+	target     target
+	label      string // what the evidence calls the request, if the type says nothing else
+	timeout    time.Duration
+	dial       *dialer
+	tls        *tlsClient // nil: the type speaks no TLS
+	assertions []assertion
+	always     bool // Env.AlwaysEvidence
+	secrets    []string
+}
+
+// session is one attempt of a check. A type's prober uses it from one goroutine; dialling
+// for a driver may be done from any.
+type session struct {
+	*base
+	attempt  int             // 0, then the confirmations
+	parent   context.Context // the caller's; when it ends we are to stop
+	ctx      context.Context // ends at the deadline too
+	start    time.Time
+	deadline time.Time
+
+	trace    dialTrace
+	tlsTrace tlsTrace
+	phases   uptime.Phases
+	facts    facts
+	results  []found         // one per assertion evaluated so far
+	seen     uptime.Evidence // what the type itself wants shown
+
+	mu    sync.Mutex // guards what follows
+	open  []io.Closer
+	cause *fault // the first fault that a driver's dial met
+	over  bool   // the run is being ended: nothing new may open
+}
+
+// begin starts the clock. What it returns ends the run and closes all it opened.
+func (r *session) begin(parent context.Context, attempt int) (end func()) {
+	r.parent, r.attempt, r.start = parent, attempt, time.Now()
+	r.deadline = r.start.Add(r.timeout)
+	var cancel context.CancelFunc
+	r.ctx, cancel = context.WithDeadline(parent, r.deadline)
+	// Sockets keep the deadline themselves, and say that it was one. What does not is
+	// cut a little later.
+	stop := context.AfterFunc(parent, r.closeAll)
+	cut := time.AfterFunc(r.timeout+cutAfter, r.closeAll)
+	return func() {
+		stop()
+		cut.Stop()
+		cancel()
+		r.closeAll()
+	}
+}
+
+func (r *session) closeAll() {
+	r.mu.Lock()
+	open := r.open
+	r.open, r.over = nil, true
+	r.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
+}
+
+// keep has c closed when the run ends, if not before.
+func (r *session) keep(c io.Closer) {
+	r.mu.Lock()
+	over := r.over
+	if !over {
+		r.open = append(r.open, c)
+	}
+	r.mu.Unlock()
+	if over {
+		_ = c.Close()
+	}
+}
+
+// ended is the fault of a run that went on past its deadline or was stopped.
+func (r *session) ended() *fault {
+	if r.parent.Err() != nil {
+		return unknown(uptime.Aborted, "The check was stopped before it ended.")
+	}
+	if r.ctx.Err() != nil {
+		return down(uptime.Timeout, "The check was not complete within %s.", r.timeout)
+	}
+	return nil
+}
+
+// connect dials the monitor's target over TCP.
+func (r *session) connect() (net.Conn, *fault) { return r.connectTo(r.target.host, r.target.port) }
+
+// connectTo resolves host and dials it over TCP. The connection has the session's
+// deadline, delivers at most maxRead bytes and is closed with the session.
+func (r *session) connectTo(host string, port uint16) (net.Conn, *fault) {
+	conn, f := r.unbounded(host, port)
+	if f != nil {
+		return nil, f
+	}
+	return &boundedConn{Conn: conn, left: maxRead}, nil
+}
+
+// unbounded is connectTo for a type that counts the bytes itself.
+func (r *session) unbounded(host string, port uint16) (net.Conn, *fault) {
+	if f := r.resolve(host); f != nil {
+		return nil, f
+	}
+	begin := time.Now()
+	conn, f := r.dial.connect(r.parent, r.ctx, &r.trace, port)
+	r.phases.Connect += time.Since(begin)
+	if f != nil {
+		return nil, f
+	}
+	if conn.SetDeadline(r.deadline) != nil {
+		return nil, unknown(uptime.InternalError, "A deadline could not be set.")
+	}
+	r.keep(conn)
+	return conn, nil
+}
+
+// resolve looks host up into r.trace.
+func (r *session) resolve(host string) *fault {
+	begin := time.Now()
+	addrs, f := r.dial.resolve(r.parent, r.ctx, host)
+	r.phases.DNS += time.Since(begin)
+	r.trace = dialTrace{addresses: rotated(addrs, r.attempt)}
+	return f
+}
+
+// packets opens a UDP association with the target: with the first of its addresses
+// that counts, or with the next one at each confirmation.
+func (r *session) packets() (net.Conn, *fault) {
+	if f := r.resolve(r.target.host); f != nil {
+		return nil, f
+	}
+	to := addrPort(r.trace.addresses[0], r.target.port)
+	conn, err := r.dial.sockets.DialContext(r.ctx, "udp", to.String())
+	if err != nil {
+		f := connectFault(r.parent, to, err)
+		r.trace.add(to, f)
+		return nil, f
+	}
+	r.trace.dialled = to
+	_ = conn.SetDeadline(r.deadline)
+	r.keep(conn)
+	return &boundedConn{Conn: conn, left: maxRead}, nil
+}
+
+// secure speaks TLS on conn. host is whom the certificate must be for; own says that
+// it is the monitor's own target, so that its client certificate may be shown.
+func (r *session) secure(conn net.Conn, host string, own bool) (*tls.Conn, *fault) {
+	begin := time.Now()
+	r.tlsTrace = tlsTrace{}
+	secured, err := r.tls.handshake(conn, host, own, &r.tlsTrace)
+	r.phases.TLS += time.Since(begin)
+	if err == nil {
+		return secured, nil
+	}
+	if f := ownFault(r.parent, err); f != nil {
+		return nil, f
+	}
+	return nil, r.tlsTrace.handshakeFault(err)
+}
+
+// talkFault is what an error in the middle of a conversation says. what completes
+// "The server … before" or names the step: "its greeting", "the answer to LOGIN".
+func (r *session) talkFault(err error, what string) *fault {
+	if f := r.firstCause(); f != nil {
+		return f
+	}
+	if f := ownFault(r.parent, err); f != nil {
+		return f
+	}
+	switch {
+	case errors.Is(err, errTooMuch):
+		return down(uptime.Protocol, "The server sent more than %d bytes where %s was due.", maxRead, what)
+	case isTimeout(err), r.ctx.Err() != nil:
+		return down(uptime.Timeout, "The server did not complete %s within %s.", what, r.timeout)
+	case r.tlsTrace.certAsked && (isReset(err) || errors.Is(err, io.EOF)), r.tlsTrace.certRefused(err):
+		return down(uptime.TLSClientCert, "The server wants a client certificate, and the monitor has none it accepts.")
+	case isReset(err):
+		return down(uptime.ConnReset, "The server reset the connection before %s.", what)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return down(uptime.ConnClosed, "The server closed the connection before %s.", what)
+	}
+	return down(uptime.Protocol, "The server broke the protocol at %s: %s.", what, clean(r.withoutSecrets(err.Error()), 150))
+}
+
+// driverDial is connectTo for drivers, which want an error. The fault behind it is
+// kept: talkFault tells it instead of what the driver made of it.
+func (r *session) driverDial(_ context.Context, _, address string) (net.Conn, error) {
+	t, err := splitHostPort(address, 0)
+	if err != nil {
+		return nil, err
+	}
+	conn, f := r.connectTo(t.host, t.port)
+	if f != nil {
+		return nil, r.note(f)
+	}
+	return conn, nil
+}
+
+// driverTLS is the TLS setting of r for a driver that makes the handshake itself.
+// Its verdict on the chain is kept as driverDial's is.
+func (r *session) driverTLS(host string) *tls.Config {
+	r.tlsTrace = tlsTrace{}
+	cfg := r.tls.config(host, true, &r.tlsTrace)
+	verify := cfg.VerifyConnection
+	cfg.NextProtos = nil
+	cfg.VerifyConnection = func(s tls.ConnectionState) error {
+		err := verify(s)
+		if c, ok := errors.AsType[certError](err); ok {
+			return r.note(c.fault)
+		}
+		return err
+	}
+	return cfg
+}
+
+// note keeps the first fault a driver ran into.
+func (r *session) note(f *fault) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cause == nil {
+		r.cause = f
+	}
+	return certError{f}
+}
+
+func (r *session) firstCause() *fault {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cause
+}
+
+// setText notes a text that the source of that name looks at.
+func (r *session) setText(source, v string) {
+	if r.facts.text == nil {
+		r.facts.text = map[string]string{}
+	}
+	r.facts.text[source] = v
+}
+
+// setNumber notes a number that the source of that name looks at.
+func (r *session) setNumber(source string, v float64) {
+	if r.facts.number == nil {
+		r.facts.number = map[string]float64{}
+	}
+	r.facts.number[source] = v
+}
+
+// setList notes a list that the source of that name looks at.
+func (r *session) setList(source string, v []string) {
+	if r.facts.list == nil {
+		r.facts.list = map[string][]string{}
+	}
+	r.facts.list[source] = v
+}
+
+// judge evaluates the assertions up to a stage that were not yet, and returns the
+// fault of the first that fails with severity down. Those of severity degraded
+// wait for conclude.
+func (r *session) judge(upTo stage) *fault {
+	if r.results == nil && len(r.assertions) > 0 {
+		r.results = make([]found, len(r.assertions))
+	}
+	var first *fault
+	for i := range r.assertions {
+		a := &r.assertions[i]
+		if a.stage > upTo || r.results[i].judged {
+			continue
+		}
+		r.results[i] = a.judge(&r.facts)
+		r.results[i].judged = true
+		if f := r.results[i].fault(a); f != nil && f.verdict == uptime.VerdictDown && first == nil {
+			first = f
+		}
+	}
+	return first
+}
+
+// conclude judges what is known at the end and makes the outcome. The first
+// cause wins; a fault of severity degraded counts when nothing is down. describe,
+// if not nil, adds what the type has seen to the evidence.
+func (r *session) conclude(f *fault, took time.Duration, describe func(*uptime.Evidence)) Outcome {
+	out := Outcome{Verdict: uptime.VerdictUp, Duration: took, Phases: r.phases}
+	r.facts.duration, r.facts.phases, r.facts.chain, r.facts.now = took, r.phases, r.tlsTrace.chain, r.start
+	r.facts.dialled = r.trace.dialled
+	if f == nil {
+		f = r.judge(stageEnd)
+	}
+	if f == nil {
+		f = r.degraded()
+	}
+	if f != nil {
+		out.Verdict, out.Reason, out.Message = f.verdict, f.reason, r.withoutSecrets(f.message)
+	}
+	if f != nil || r.always {
+		out.Evidence = r.evidence(describe)
+	}
+	return out
+}
+
+// degraded is the first thing that is wrong without being down.
+func (r *session) degraded() *fault {
+	if r.facts.degraded != nil {
+		return r.facts.degraded
+	}
+	for i := range r.results {
+		if f := r.results[i].fault(&r.assertions[i]); f != nil {
+			return f
+		}
+	}
+	if r.tls == nil {
+		return nil
+	}
+	return r.tls.degraded(&r.tlsTrace, r.start)
+}
+
+// evidence is what was seen, without secrets.
+func (r *session) evidence(describe func(*uptime.Evidence)) *uptime.Evidence {
+	e := r.seen
+	if e.Request == "" {
+		e.Request = r.label
+	}
+	e.Certificates = certificates(r.tlsTrace.chain)
+	e.Phases = phaseTexts(r.phases)
+	r.trace.describe(&e)
+	if describe != nil {
+		describe(&e)
+	}
+	e.Request, e.Body = r.withoutSecrets(e.Request), r.withoutSecrets(text([]byte(e.Body), evidenceBody))
+	for i := range r.results {
+		if f := r.results[i]; f.judged {
+			e.Assertions = append(e.Assertions, r.assertionResult(i))
+		}
+	}
+	return &e
+}
+
+func (r *session) assertionResult(i int) uptime.AssertionResult {
+	f, a := r.results[i], &r.assertions[i]
+	res := uptime.AssertionResult{Assertion: a.Assertion, OK: f.ok, Actual: r.withoutSecrets(clean(f.actual, evidenceActual-4))}
+	if !f.ok {
+		res.Message = r.withoutSecrets(a.message(f.actual))
+	}
+	return res
+}
+
+// withoutSecrets blots the monitor's credentials out, where a target echoes them.
+func (r *session) withoutSecrets(s string) string {
+	for _, secret := range r.secrets {
+		s = strings.ReplaceAll(s, secret, uptime.Redacted)
+	}
+	return s
+}
+
+// boundedConn ends a peer that never stops sending.
+type boundedConn struct {
+	net.Conn
+	left int
+}
+
+// Read implements io.Reader.
+func (c *boundedConn) Read(b []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
+}
