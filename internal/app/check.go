@@ -61,7 +61,7 @@ func probeOnce(ctx context.Context, cfg config.Check) (probe.Outcome, string, er
 	if err != nil {
 		return probe.Outcome{}, "", err
 	}
-	return check.Run(ctx, 0), m.Target, nil
+	return check.Run(ctx, probe.Attempt{}), m.Target, nil
 }
 
 // checkedMonitor is the monitor of --file, or an http monitor of the target.

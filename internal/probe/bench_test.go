@@ -41,7 +41,7 @@ func BenchmarkHTTP(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			if out := c.Run(b.Context(), 0); out.Verdict != uptime.VerdictUp {
+			if out := c.Run(b.Context(), Attempt{}); out.Verdict != uptime.VerdictUp {
 				b.Fatalf("%s: %s", out.Reason, out.Message)
 			}
 		}

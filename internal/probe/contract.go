@@ -25,9 +25,17 @@ type Outcome struct {
 type Check interface {
 	// Run makes one fresh attempt. It returns by the monitor's timeout + 2 s whatever
 	// the target does, and sooner when ctx ends (verdict unknown, reason Aborted).
-	// attempt is 0, then 1 and on for the confirmations of a failure: those begin with
+	Run(ctx context.Context, a Attempt) Outcome
+}
+
+// Attempt says which attempt of a slot this is. The zero Attempt is the first one,
+// of which nothing special is wanted.
+type Attempt struct {
+	// Number is 0, then 1 and on for the confirmations of a failure: those begin with
 	// another address of the target, and a failing one finds out what else works.
-	Run(ctx context.Context, attempt int) Outcome
+	Number int
+	// Evidence asks for the evidence of an up result too.
+	Evidence bool
 }
 
 // Type is a check type: one file, its test, and one line in the table of New. It is

@@ -64,7 +64,7 @@ func runExample(t *testing.T, typ string, n int, target string, edit func(config
 	if err != nil {
 		t.Fatalf("example %q: %v", e.Title, err)
 	}
-	if out := c.Run(t.Context(), 0); out.Verdict != uptime.VerdictUp {
+	if out := c.Run(t.Context(), Attempt{}); out.Verdict != uptime.VerdictUp {
 		t.Errorf("example %q: %s %s: %s", e.Title, out.Verdict, out.Reason, out.Message)
 	}
 	examplesRun.Store(typ+"/"+e.Title, true)

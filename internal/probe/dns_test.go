@@ -143,7 +143,7 @@ func TestOurOwnResolverGoneIsUnknown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			check(t, c.Run(t.Context(), 0), tt.verdict, tt.reason)
+			check(t, c.Run(t.Context(), Attempt{}), tt.verdict, tt.reason)
 		})
 	}
 }

@@ -123,7 +123,7 @@ func run(t *testing.T, m uptime.Monitor) Outcome {
 		t.Fatalf("Compile: %v", err)
 	}
 	start := time.Now()
-	out := c.Run(t.Context(), 0)
+	out := c.Run(t.Context(), Attempt{})
 	if took := time.Since(start); took > m.Timeout+2*time.Second {
 		t.Errorf("took %s with timeout %s, want at most 2 s more", took, m.Timeout)
 	}
@@ -317,7 +317,7 @@ func TestAStoppedCheckIsUnknown(t *testing.T) {
 	}
 	ctx, cancel := contextWithCancel(t)
 	go func() { <-reached; cancel() }()
-	check(t, c.Run(ctx, 0), uptime.VerdictUnknown, uptime.Aborted)
+	check(t, c.Run(ctx, Attempt{}), uptime.VerdictUnknown, uptime.Aborted)
 }
 
 func TestRedirects(t *testing.T) {

@@ -25,7 +25,7 @@ type httpRun struct {
 }
 
 // Run implements Check.
-func (c *httpCheck) Run(parent context.Context, attempt int) Outcome {
+func (c *httpCheck) Run(parent context.Context, attempt Attempt) Outcome {
 	r := &httpRun{
 		httpCheck: c, session: session{base: &c.common}, scratch: c.scratch.get(),
 		hop: hop{target: c.common.target, method: c.cfg.Method, own: true},

@@ -117,7 +117,7 @@ type plainCheck struct {
 }
 
 // Run implements Check.
-func (c *plainCheck) Run(parent context.Context, attempt int) Outcome {
+func (c *plainCheck) Run(parent context.Context, attempt Attempt) Outcome {
 	r := &session{base: &c.base}
 	defer r.begin(parent, attempt)()
 	f := c.do(r)

@@ -75,7 +75,7 @@ func alone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := c.Run(t.Context(), 0)
+		out := c.Run(t.Context(), Attempt{})
 		return out.Verdict, out.Reason
 	}
 	want := func(target string, verdictWanted uptime.Verdict, reasonWanted uptime.Reason) {
@@ -115,7 +115,7 @@ func exhausted(t *testing.T, target string) {
 		}
 		checks = append(checks, c)
 	}
-	checks[0].Run(t.Context(), 0) // opens what the runtime itself needs
+	checks[0].Run(t.Context(), Attempt{}) // opens what the runtime itself needs
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
@@ -123,10 +123,10 @@ func exhausted(t *testing.T, target string) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: old.Max}); err != nil {
 		t.Fatal(err)
 	}
-	a, b := checks[0].Run(t.Context(), 0), checks[1].Run(t.Context(), 0)
+	a, b := checks[0].Run(t.Context(), Attempt{}), checks[1].Run(t.Context(), Attempt{})
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
 	}
-	c := checks[0].Run(t.Context(), 0)
+	c := checks[0].Run(t.Context(), Attempt{})
 	fmt.Println("child says", a.Verdict, a.Reason, b.Verdict, b.Reason, c.Verdict)
 }

@@ -138,7 +138,7 @@ type safeCheck struct {
 }
 
 // Run implements Check.
-func (s *safeCheck) Run(ctx context.Context, attempt int) (out Outcome) {
+func (s *safeCheck) Run(ctx context.Context, attempt Attempt) (out Outcome) {
 	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {

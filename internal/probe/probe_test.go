@@ -101,14 +101,14 @@ func TestRedactAndMergeAreARoundTrip(t *testing.T) {
 
 type panicking struct{}
 
-func (panicking) Run(context.Context, int) Outcome { panic("boom") }
+func (panicking) Run(context.Context, Attempt) Outcome { panic("boom") }
 
 func TestAPanicIsUnknownAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	c := &safeCheck{check: panicking{}, log: slog.New(slog.NewTextHandler(&log, nil))}
 	for range 3 {
-		if out := c.Run(t.Context(), 0); out.Verdict != uptime.VerdictUnknown || out.Reason != uptime.InternalError {
+		if out := c.Run(t.Context(), Attempt{}); out.Verdict != uptime.VerdictUnknown || out.Reason != uptime.InternalError {
 			t.Errorf("got %s %s, want unknown internal_error", out.Verdict, out.Reason)
 		}
 	}

@@ -39,7 +39,7 @@ type base struct {
 // for a driver may be done from any.
 type session struct {
 	*base
-	attempt  int             // 0, then the confirmations
+	attempt  Attempt
 	parent   context.Context // the caller's; when it ends we are to stop
 	ctx      context.Context // ends at the deadline too
 	start    time.Time
@@ -59,7 +59,7 @@ type session struct {
 }
 
 // begin starts the clock. What it returns ends the run and closes all it opened.
-func (r *session) begin(parent context.Context, attempt int) (end func()) {
+func (r *session) begin(parent context.Context, attempt Attempt) (end func()) {
 	r.parent, r.attempt, r.start = parent, attempt, time.Now()
 	r.deadline = r.start.Add(r.timeout)
 	var cancel context.CancelFunc
@@ -146,7 +146,7 @@ func (r *session) resolve(host string) *fault {
 	begin := time.Now()
 	addrs, f := r.dial.resolve(r.parent, r.ctx, host)
 	r.phases.DNS += time.Since(begin)
-	r.trace = dialTrace{addresses: rotated(addrs, r.attempt)}
+	r.trace = dialTrace{addresses: rotated(addrs, r.attempt.Number)}
 	return f
 }
 
@@ -318,7 +318,7 @@ func (r *session) conclude(f *fault, took time.Duration, describe func(*uptime.E
 	if f != nil {
 		out.Verdict, out.Reason, out.Message = f.verdict, f.reason, r.withoutSecrets(f.message)
 	}
-	if f != nil || r.always {
+	if f != nil || r.always || r.attempt.Evidence {
 		out.Evidence = r.evidence(describe)
 	}
 	return out

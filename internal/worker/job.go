@@ -150,7 +150,7 @@ func (w *Worker) run(work context.Context, t *task, attempt int, leave func()) (
 			leave()
 		}
 	}()
-	return t.c.check.Run(work, attempt), false
+	return t.c.check.Run(work, probe.Attempt{Number: attempt}), false
 }
 
 // record stores r, trying for as long as the job may be in hand.

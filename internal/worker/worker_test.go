@@ -70,7 +70,7 @@ func (f *fake) RecordAll(ctx context.Context, rs []uptime.CheckResult) error {
 	return nil
 }
 
-func (f *fake) Run(context.Context, int) probe.Outcome {
+func (f *fake) Run(context.Context, probe.Attempt) probe.Outcome {
 	return probe.Outcome{Verdict: uptime.VerdictDown, Reason: uptime.ConnRefused}
 }
 
@@ -109,7 +109,7 @@ func TestAFailureIsConfirmedAndAnOldJobIsMissed(t *testing.T) {
 // slow is a probe that takes its time and finds the target up.
 type slow time.Duration
 
-func (s slow) Run(ctx context.Context, _ int) probe.Outcome {
+func (s slow) Run(ctx context.Context, _ probe.Attempt) probe.Outcome {
 	wait(ctx, time.Duration(s))
 	return probe.Outcome{Verdict: uptime.VerdictUp}
 }
