@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"vedette/internal/api"
+	"vedette/internal/guard"
+	"vedette/internal/probe"
 	"vedette/internal/service"
 	"vedette/internal/uptime"
 )
@@ -219,6 +221,11 @@ func (m *memory) EventsAfter(_ context.Context, id int64, _ int) ([]uptime.LiveE
 type probes struct{}
 
 func (probes) Types() []string { return []string{"http"} }
+
+// Describe is the real types: the document lists them.
+func (probes) Describe() []uptime.CheckType {
+	return probe.New(probe.Env{Guard: guard.New(guard.Options{Policy: guard.Allow()})}).Describe()
+}
 
 func (probes) Validate(m uptime.Monitor) error {
 	if !strings.HasPrefix(m.Target, "http") {

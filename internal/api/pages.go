@@ -20,7 +20,7 @@ import (
 // mountPages adds what is outside the API: health, metrics, the document, its
 // readable form, and the web's pages.
 func (s *server) mountPages(mux *http.ServeMux, document *huma.OpenAPI, o Options) error {
-	spec, err := json.MarshalIndent(document, "", "  ")
+	spec, err := withConfigs(document, s.svc.CheckTypes())
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ func (s *server) routes() []route {
 		created(on(post, "/api-keys", service.Credentials, "Make an API key; it is shown once", s.createAPIKey)),
 		on(del, "/api-keys/{id}", service.Credentials, "Revoke an API key", s.deleteAPIKey),
 
+		on(get, "/check-types", service.Public, "Describe every check type: options, assertion sources, examples", s.checkTypes),
+
 		on(get, "/monitors", service.Read, "List monitors", s.monitors),
 		created(on(post, "/monitors", service.Write, "Make a monitor", s.createMonitor)),
 		on(get, "/monitors/{id}", service.Read, "Read a monitor", s.monitor),

@@ -11,6 +11,9 @@ import (
 	"vedette/internal/uptime"
 )
 
+// CheckTypes describes every check type. It is no secret: docs/checks.md says the same.
+func (s *Service) CheckTypes() []uptime.CheckType { return s.probes.Describe() }
+
 // CreateMonitor stores a monitor that the actor will own.
 func (s *Service) CreateMonitor(ctx context.Context, a Actor, m uptime.Monitor) (uptime.MonitorView, error) {
 	if err := a.Authorise(Write); err != nil {

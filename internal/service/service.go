@@ -26,6 +26,8 @@ import (
 type Probes interface {
 	// Types are their names, sorted.
 	Types() []string
+	// Describe is every type for documents and forms, sorted by name.
+	Describe() []uptime.CheckType
 	// Validate compiles the monitor and throws the result away. Its errors are of kind
 	// uptime.Invalid and name every wrong field.
 	Validate(m uptime.Monitor) error
