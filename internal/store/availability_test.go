@@ -158,6 +158,12 @@ func TestAResumedOrParkedMonitorIsUnknownUntilItIsSeenAgain(t *testing.T) {
 		if err != nil || v.State.Verdict != uptime.VerdictUnknown || v.State.Reason != uptime.BadConfig || openGap() != uptime.BadConfig {
 			t.Errorf("parked: got %+v, %v, gap %q, want unknown, config_error and a gap", v.State, err, openGap())
 		}
+		if err := e.RetryParked(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, active, err := e.ActiveMonitor(t.Context(), l.m.ID); err != nil || !active {
+			t.Errorf("after RetryParked it is active: %t, %v, want true", active, err)
+		}
 		saved, _, err := e.UpdateMonitor(t.Context(), l.m.OwnerID, l.m)
 		if err != nil {
 			t.Fatal(err)

@@ -279,6 +279,15 @@ func (s *Store) ParkMonitor(ctx context.Context, id, revision int64, problem str
 	})
 }
 
+// RetryParked: see worker.Store. What a monitor's state says stays until its check says
+// something else.
+func (s *Store) RetryParked(ctx context.Context) error {
+	return s.tx(ctx, "retry parked monitors", func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE monitors SET problem = '' WHERE problem <> ''`)
+		return err
+	})
+}
+
 // CountMonitors: see service.Monitors.
 func (s *Store) CountMonitors(ctx context.Context, owner int64) (n int, err error) {
 	err = s.query(ctx, "count monitors", `SELECT count(*) FROM monitors WHERE ($1 = 0 OR owner_id = $1)`, []any{owner}, func(r row) error { return r.Scan(&n) })

@@ -13,6 +13,9 @@ type Store interface {
 	// ParkMonitor notes that a monitor's definition cannot be run. It is shown to its
 	// owner and not scheduled until it is changed.
 	ParkMonitor(ctx context.Context, id, revision int64, problem string) error
+	// RetryParked has every parked monitor tried once more: a new program, or one with
+	// other rights on its machine, may be able to run it.
+	RetryParked(ctx context.Context) error
 }
 
 // Recorder stores results. Record returns when r is committed, or with the error

@@ -34,7 +34,7 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 		stored = true
 		return
 	case t.c.err != nil:
-		w.park(work, t)
+		w.park(work, t, t.c.monitor.Problem)
 		stored = w.unknown(work, t, uptime.BadConfig, "The monitor's definition cannot be run: "+t.c.monitor.Problem)
 		return
 	}
@@ -79,6 +79,9 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 		}
 		w.o.Failpoint("recorded")
 		stored = true
+		if r.Reason == uptime.BadConfig {
+			w.park(work, t, r.Message)
+		}
 		if r.Verdict != uptime.VerdictDown || attempt >= t.c.monitor.Confirm.Failures || down(rec.State, t.job.Region) {
 			return
 		}
@@ -184,8 +187,8 @@ func (w *Worker) notRun(t *task, reason uptime.Reason, message string) uptime.Ch
 		DequeuedAt: t.dequeued, StartedAt: uptime.Now()}
 }
 
-func (w *Worker) park(ctx context.Context, t *task) {
-	if err := w.o.Store.ParkMonitor(ctx, t.job.MonitorID, t.c.monitor.Revision, t.c.monitor.Problem); err != nil {
+func (w *Worker) park(ctx context.Context, t *task, problem string) {
+	if err := w.o.Store.ParkMonitor(ctx, t.job.MonitorID, t.c.monitor.Revision, problem); err != nil {
 		w.o.Logger.Warn("monitor is not parked", slog.Int64("monitor_id", t.job.MonitorID), slog.Any("error", err))
 	}
 }

@@ -21,6 +21,7 @@ type fake struct {
 	acked   int
 	dead    int
 	results []uptime.CheckResult
+	parked  []string
 }
 
 func (f *fake) Receive(ctx context.Context, _ int, d time.Duration) ([]queue.Message, error) {
@@ -56,7 +57,13 @@ func (f *fake) Monitors(_ context.Context, ids []int64) ([]uptime.Monitor, error
 	}
 	return ms, nil
 }
-func (f *fake) ParkMonitor(context.Context, int64, int64, string) error { return nil }
+func (f *fake) ParkMonitor(_ context.Context, _, _ int64, problem string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.parked = append(f.parked, problem)
+	return nil
+}
+func (f *fake) RetryParked(context.Context) error { return nil }
 func (f *fake) Record(_ context.Context, r uptime.CheckResult) (uptime.Recorded, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,6 +109,33 @@ func TestAFailureIsConfirmedAndAnOldJobIsMissed(t *testing.T) {
 		}
 		if down != 3 || missed != 1 || f.acked != 2 || f.dead != 1 {
 			t.Fatalf("got %d down, %d missed, %d acked, %d dead; want 3, 1, 2, 1", down, missed, f.acked, f.dead)
+		}
+	})
+}
+
+// impossible is a probe that this machine cannot make.
+type impossible struct{}
+
+func (impossible) Run(context.Context, probe.Attempt) probe.Outcome {
+	return probe.Outcome{Reason: uptime.BadConfig, Message: "No right to send ICMP."}
+}
+
+func TestACheckThatCannotBeMadeHereIsShownOnTheMonitorAndNeverDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, f := uptime.Now(), &fake{}
+		b, _ := uptime.Job{MonitorID: 1, Region: "default", ScheduledAt: now, Expires: now.Add(time.Minute)}.MarshalBinary()
+		f.waiting = append(f.waiting, queue.Message{ID: "a", Body: b})
+		w, err := New(Options{Queue: f, Store: f, Recorder: f, Compile: func(uptime.Monitor) (probe.Check, error) { return impossible{}, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(30*time.Second, cancel)
+		if err := w.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.results) != 1 || f.results[0].Verdict != uptime.VerdictUnknown || len(f.parked) != 1 || f.parked[0] != "No right to send ICMP." {
+			t.Fatalf("got %+v, parked with %q; want one unknown result and its message on the monitor", f.results, f.parked)
 		}
 	})
 }
