@@ -115,7 +115,7 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 			out.Evidence.Local = local
 		}
 	}
-	w.m.checks.WithLabelValues(out.Verdict.String()).Inc()
+	w.m.checks.WithLabelValues(out.Verdict.String(), string(out.Reason)).Inc()
 	return uptime.CheckResult{
 		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt, Attempt: n},
 		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Verdict: out.Verdict, Reason: out.Reason, Message: out.Message,
@@ -175,7 +175,7 @@ func (w *Worker) record(ctx context.Context, r uptime.CheckResult) (uptime.Recor
 // unknown records that the slot was not observed, and why.
 func (w *Worker) unknown(ctx context.Context, t *task, reason uptime.Reason, message string) bool {
 	_, ok := w.record(ctx, w.notRun(t, reason, message))
-	w.m.checks.WithLabelValues(uptime.VerdictUnknown.String()).Inc()
+	w.m.checks.WithLabelValues(uptime.VerdictUnknown.String(), string(reason)).Inc()
 	return ok
 }
 

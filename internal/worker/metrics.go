@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics of a worker.
 type metrics struct {
-	checks     *prometheus.CounterVec // verdict
+	checks     *prometheus.CounterVec // verdict, reason
 	starved    prometheus.Counter
 	leaked     prometheus.Counter
 	dead       prometheus.Counter
@@ -18,7 +18,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return prometheus.CounterOpts{Namespace: "vedette", Subsystem: "worker", Name: name, Help: help}
 	}
 	m := &metrics{
-		checks:     prometheus.NewCounterVec(opts("checks_total", "Attempts by verdict."), []string{"verdict"}),
+		checks:     prometheus.NewCounterVec(opts("checks_total", "Attempts by verdict and reason; the reason of up is empty."), []string{"verdict", "reason"}),
 		starved:    prometheus.NewCounter(opts("starved_total", "Checks that got no place in time.")),
 		leaked:     prometheus.NewCounter(opts("leaked_total", "Probes that ignored their end.")),
 		dead:       prometheus.NewCounter(opts("dead_letters_total", "Messages that are no job.")),

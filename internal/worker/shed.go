@@ -83,7 +83,7 @@ func (w *Worker) overdue(t *task) uptime.Reason {
 // shed gives up a slot before its check started. The job is let go of when that is
 // on record.
 func (w *Worker) shed(t *task, reason uptime.Reason) {
-	w.m.checks.WithLabelValues(uptime.VerdictUnknown.String()).Inc()
+	w.m.checks.WithLabelValues(uptime.VerdictUnknown.String(), string(reason)).Inc()
 	if reason == uptime.Starved {
 		w.m.starved.Inc()
 	}
