@@ -52,6 +52,8 @@ type session struct {
 	results  []found         // one per assertion evaluated so far
 	seen     uptime.Evidence // what the type itself wants shown
 
+	dialling sync.Mutex // a driver's dials come one after another; it guards trace and phases then
+
 	mu    sync.Mutex // guards what follows
 	open  []io.Closer
 	cause *fault // the first fault that a driver's dial met
@@ -216,6 +218,8 @@ func (r *session) driverDial(_ context.Context, _, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
+	r.dialling.Lock()
+	defer r.dialling.Unlock()
 	conn, f := r.connectTo(t.host, t.port)
 	if f != nil {
 		return nil, r.note(f)
@@ -306,6 +310,8 @@ func (r *session) judge(upTo stage) *fault {
 // cause wins; a fault of severity degraded counts when nothing is down. describe,
 // if not nil, adds what the type has seen to the evidence.
 func (r *session) conclude(f *fault, took time.Duration, describe func(*uptime.Evidence)) Outcome {
+	r.dialling.Lock() // a driver may have left a dial behind
+	defer r.dialling.Unlock()
 	out := Outcome{Verdict: uptime.VerdictUp, Duration: took, Phases: r.phases}
 	r.facts.duration, r.facts.phases, r.facts.chain, r.facts.now = took, r.phases, r.tlsTrace.chain, r.start
 	r.facts.dialled = r.trace.dialled
