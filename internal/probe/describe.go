@@ -155,8 +155,11 @@ func (o option) describe() uptime.CheckOption {
 }
 
 func optionType(t reflect.Type) string {
-	if t == reflect.TypeFor[span]() {
+	switch t {
+	case reflect.TypeFor[span]():
 		return "duration"
+	case reflect.TypeFor[anyJSON]():
+		return "any"
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -194,6 +197,25 @@ func addSecrets(to []string, secrets ...string) []string {
 	}
 	sort.Slice(to, func(i, j int) bool { return len(to[i]) > len(to[j]) })
 	return to
+}
+
+// anyJSON is an option whose value may be of any kind. null is as if left out.
+type anyJSON json.RawMessage
+
+// MarshalJSON implements json.Marshaler.
+func (v anyJSON) MarshalJSON() ([]byte, error) {
+	if len(v) == 0 {
+		return []byte(`""`), nil
+	}
+	return v, nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *anyJSON) UnmarshalJSON(b []byte) error {
+	if *v = nil; string(b) != "null" {
+		*v = anyJSON(bytes.Clone(b))
+	}
+	return nil
 }
 
 // span is a time in a config, written with its unit: "1m30s".

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -24,7 +25,9 @@ const (
 type httpConfig struct {
 	Method          string     `json:"method" doc:"GET, HEAD, POST or another method, in capitals; not CONNECT or TRACE"`
 	Headers         httpHeader `json:"headers" doc:"request headers; those that look like credentials are kept secret, and not sent to another host after a redirect"`
-	Body            string     `json:"body" doc:"request body, 1 MiB at most"`
+	BodyType        string     `json:"body_type" enum:"raw,json,form" doc:"what the request's body is: text as it stands, JSON, or the fields of form; json and form set Content-Type where headers do not"`
+	Body            anyJSON    `json:"body" doc:"request body, 1 MiB at most: a string, sent as it is; with body_type json also any other JSON value"`
+	Form            httpHeader `json:"form" doc:"fields of body_type form, encoded as a browser does; those that look like credentials are kept secret, and not sent to another host after a redirect"`
 	FollowRedirects bool       `json:"follow_redirects" doc:"whether the answer judged is the one at the end of redirects"`
 	MaxRedirects    int        `json:"max_redirects" min:"0" max:"50" doc:"more of them are down, redirect_limit"`
 	AllowDowngrade  bool       `json:"allow_downgrade" doc:"whether a redirect from https to http may pass without degraded"`
@@ -42,8 +45,8 @@ type httpAuth struct {
 	Token    uptime.Secret `json:"token" doc:"of bearer"`
 }
 
-// httpHeader are headers to send; those that look like credentials are shown
-// redacted.
+// httpHeader are headers or form fields to send; those that look like credentials
+// are shown redacted.
 type httpHeader map[string]string
 
 // MarshalJSON redacts.
@@ -56,6 +59,17 @@ func (h httpHeader) MarshalJSON() ([]byte, error) {
 		shown[k] = v
 	}
 	return json.Marshal(shown)
+}
+
+// secrets are the values that are shown redacted.
+func (h httpHeader) secrets() []string {
+	var out []string
+	for k, v := range h {
+		if isSensitive(k) && v != "" {
+			out = append(out, v, url.QueryEscape(v))
+		}
+	}
+	return out
 }
 
 // isSensitive reports whether a header or query parameter of that name likely
@@ -83,6 +97,10 @@ func newHTTP() Type {
 		},
 		sources: httpSources(),
 		examples: []uptime.CheckExample{{
+			Title: "A log-in form that must let the monitor in", Target: "https://shop.example/login",
+			Config:     `{"method":"POST","body_type":"form","form":{"user":"monitor","password":"secret"}}`,
+			Assertions: `[{"source":"body","op":"contains","value":"Welcome"}]`,
+		}, {
 			Title: "A shop's health page that must say so", Target: "https://shop.example/health",
 			Config: `{"headers":{"Accept":"application/json"},"auth":{"kind":"bearer","token":"secret"}}`,
 			Assertions: `[{"source":"status","op":"in","value":"200-299"},{"source":"json","property":"$.status","op":"eq","value":"up"},
@@ -96,6 +114,8 @@ func newHTTP() Type {
 type httpCheck struct {
 	common    base
 	cfg       httpConfig
+	body      []byte // of the request
+	bodyType  string // its Content-Type where the headers name none; "" is none
 	request   []byte // of the first hop, ready to send
 	userAgent string
 	wantsBody bool // some assertion reads it
@@ -108,12 +128,9 @@ func compileHTTP(b *builder, cfg *httpConfig, scratch *scratchPool) Check {
 	b.network(cfg.netConfig)
 	b.tls(cfg.TLS)
 	b.base.tls.protocols = []string{"http/1.1"}
-	for k, v := range cfg.Headers {
-		if isSensitive(k) {
-			b.base.secrets = addSecrets(b.base.secrets, v)
-		}
-	}
+	b.base.secrets = addSecrets(b.base.secrets, slices.Concat(cfg.Headers.secrets(), cfg.Form.secrets(), cfg.Auth.encoded())...)
 	c := &httpCheck{common: b.base, cfg: *cfg, userAgent: b.env.UserAgent, ownStatus: b.asserts("status"), scratch: scratch}
+	c.body, c.bodyType = cfg.requestBody(b.problems)
 	for i := range c.common.assertions {
 		c.wantsBody = c.wantsBody || c.common.assertions[i].stage == stageBody
 	}
@@ -141,9 +158,6 @@ func (c *httpConfig) validate(p *uptime.Problems) {
 	if !httpguts.ValidHeaderFieldName(c.Method) || c.Method != strings.ToUpper(c.Method) || len(c.Method) > 20 ||
 		c.Method == http.MethodConnect || c.Method == http.MethodTrace {
 		p.Add("config.method", "must be a method such as GET, HEAD or POST, in capitals; CONNECT and TRACE are not sent")
-	}
-	if len(c.Body) > maxRequestBody {
-		p.Add("config.body", "is larger than %d bytes", maxRequestBody)
 	}
 	c.validateHeaders(p)
 	c.validateAuth(p)

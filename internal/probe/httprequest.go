@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -43,7 +44,7 @@ type hop struct {
 // buildRequest is the request as bytes. Away from the monitor's own site only
 // headers that cannot be credentials are sent.
 func (c *httpCheck) buildRequest(h hop) []byte {
-	b := make([]byte, 0, 512+len(c.cfg.Body))
+	b := make([]byte, 0, 512+len(c.body))
 	b = append(b, h.method+" "+h.url.RequestURI()+" HTTP/1.1\r\nHost: "+h.hostHeader()+"\r\n"...)
 	seen := map[string]bool{}
 	for name, value := range c.cfg.Headers {
@@ -62,17 +63,57 @@ func (c *httpCheck) buildRequest(h hop) []byte {
 	add("User-Agent", c.userAgent)
 	add("Accept", "*/*")
 	add("Accept-Encoding", "gzip")
+	if c.bodyType != "" && !h.dropBody {
+		add("Content-Type", c.bodyType)
+	}
 	if h.own {
 		if v := c.cfg.Auth.header(); v != "" {
 			add("Authorization", v)
 		}
 	}
 	b = append(b, "Connection: close\r\n"...)
-	if h.dropBody || c.cfg.Body == "" && (h.method == http.MethodGet || h.method == http.MethodHead) {
+	if h.dropBody || len(c.body) == 0 && (h.method == http.MethodGet || h.method == http.MethodHead) {
 		return append(b, "\r\n"...)
 	}
-	b = append(b, "Content-Length: "+strconv.Itoa(len(c.cfg.Body))+"\r\n\r\n"...)
-	return append(b, c.cfg.Body...)
+	b = append(b, "Content-Length: "+strconv.Itoa(len(c.body))+"\r\n\r\n"...)
+	return append(b, c.body...)
+}
+
+// requestBody is the body to send and its type.
+func (c *httpConfig) requestBody(p *uptime.Problems) (body []byte, contentType string) {
+	text, isText := stringValue(json.RawMessage(c.Body))
+	switch {
+	case c.BodyType == "form" && (text != "" || !isText && len(c.Body) > 0):
+		p.Add("config.body", "is not for body_type form; write the fields into config.form")
+	case c.BodyType != "form" && len(c.Form) > 0:
+		p.Add("config.form", "is for body_type form only")
+	}
+	switch c.BodyType {
+	case "form":
+		values := url.Values{}
+		for name, value := range c.Form {
+			values.Set(name, value)
+		}
+		body, contentType = []byte(values.Encode()), "application/x-www-form-urlencoded"
+	case "json":
+		// A string is JSON already written down, as a text field of a form holds it.
+		body, contentType = []byte(c.Body), "application/json"
+		if isText {
+			body = []byte(text)
+		}
+		if !json.Valid(body) {
+			p.Add("config.body", "is not JSON; body_type raw sends any text")
+		}
+	default:
+		body = []byte(text)
+		if len(c.Body) > 0 && !isText {
+			p.Add("config.body", "must be a string; body_type json sends other values")
+		}
+	}
+	if len(body) > maxRequestBody {
+		p.Add("config.body", "is larger than %d bytes", maxRequestBody)
+	}
+	return body, contentType
 }
 
 // travels reports whether a header may follow a redirect to another site.
@@ -82,6 +123,14 @@ func travels(key string) bool {
 		return true
 	}
 	return false
+}
+
+// encoded are forms of the credentials that a target may echo.
+func (a httpAuth) encoded() []string {
+	if a.Kind == "basic" {
+		return []string{strings.TrimPrefix(a.header(), "Basic ")}
+	}
+	return nil
 }
 
 func (a httpAuth) header() string {

@@ -52,6 +52,9 @@ func (r *httpRun) follow() *fault {
 		if f != nil {
 			return f
 		}
+		if !next.own && !next.dropBody && len(r.cfg.Form.secrets()) > 0 {
+			return down(uptime.RedirectBad, "The redirect leads to another host, where the form's credentials are not sent.")
+		}
 		if r.hop.secure && !next.secure && !r.cfg.AllowDowngrade {
 			r.facts.degraded = &fault{uptime.VerdictDegraded, uptime.TLSDowngrade, "A redirect leads from https to http."}
 		}

@@ -17,7 +17,7 @@ type CheckType struct {
 // CheckOption is one option of a type's config.
 type CheckOption struct {
 	Path     string          `json:"path"`              // dotted, below config: "auth.password"
-	Type     string          `json:"type"`              // string, number, boolean, duration, list or object
+	Type     string          `json:"type"`              // string, number, boolean, duration, list, object or any
 	Default  json.RawMessage `json:"default,omitempty"` // absent when it is the type's zero value
 	Values   []string        `json:"values,omitempty"`  // the only ones there are
 	Min      *int64          `json:"min,omitempty"`
