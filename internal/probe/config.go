@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -40,10 +41,27 @@ func decodeConfig(raw json.RawMessage, dst any, p *uptime.Problems) {
 	checkValues(dst, p)
 }
 
-// checkKeys compares the keys of an object with the fields of a struct, and goes
-// down into nested structs. What is not an object is left to the decoder.
+// checkKeys compares the keys of an object with the fields of a struct, letter by
+// letter (the decoder would take Method for method, and the last of both), and goes
+// down into what holds other structs. What is of another kind is left to the decoder.
 func checkKeys(raw json.RawMessage, t reflect.Type, path string, p *uptime.Problems) {
-	if t.Kind() != reflect.Struct {
+	switch t.Kind() {
+	case reflect.Struct:
+	case reflect.Slice:
+		var list []json.RawMessage
+		_ = json.Unmarshal(raw, &list)
+		for i, value := range list {
+			checkKeys(value, t.Elem(), fmt.Sprintf("%s[%d]", path, i), p)
+		}
+		return
+	case reflect.Map:
+		var object map[string]json.RawMessage
+		_ = json.Unmarshal(raw, &object)
+		for key, value := range object {
+			checkKeys(value, t.Elem(), path+"."+key, p)
+		}
+		return
+	default:
 		return
 	}
 	var object map[string]json.RawMessage
