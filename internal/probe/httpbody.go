@@ -11,6 +11,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/net/html/charset"
 
 	"vedette/internal/uptime"
 )
@@ -176,6 +179,40 @@ func (s *scratch) decoder(coding string, w *wire) (io.Reader, error) {
 		return flate.NewReader(peek), nil
 	}
 	return nil, errUnknownCoding
+}
+
+// asUTF8 is a body as the text a person reads, in which keywords are looked for: in
+// the encoding that a byte order mark, the Content-Type or, in HTML, a meta element
+// names. Bytes that are UTF-8 anyway stay so: that many servers add a wrong
+// "charset=ISO-8859-1" to everything must not hide a keyword.
+func asUTF8(body []byte, contentType string) []byte {
+	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
+	valid, ascii := utf8.Valid(withoutCutRune(body)), !bytes.ContainsFunc(body, func(r rune) bool { return r >= utf8.RuneSelf })
+	if valid && !ascii {
+		return body
+	}
+	e, _, certain := charset.DetermineEncoding(body[:min(len(body), 1024)], contentType)
+	if !certain && (valid || !strings.HasPrefix(strings.ToLower(contentType), "text/html")) {
+		return body
+	}
+	text, err := e.NewDecoder().Bytes(body)
+	if err != nil {
+		return body
+	}
+	return text
+}
+
+// withoutCutRune leaves out a last character whose end may lie beyond what was kept.
+func withoutCutRune(b []byte) []byte {
+	for i := len(b) - 1; i >= 0 && i > len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return b[:i]
+			}
+			break
+		}
+	}
+	return b
 }
 
 // framingFault is what an error in the body says, when nothing of ours and no

@@ -91,6 +91,7 @@ func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
 	sent := time.Now()
 	// A server may answer and close before it has read all: its answer counts.
 	if _, err := r.reader.Peek(1); err != nil {
+		r.phases.FirstByte += time.Since(sent) // the wait belongs to it
 		if sendErr != nil {
 			err = sendErr
 		}
@@ -112,6 +113,9 @@ func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
 	}
 	if f := r.bodyFault(); f != nil {
 		return false, f
+	}
+	if r.wantsBody {
+		r.body.kept = asUTF8(r.body.kept, r.response.Header.Get("Content-Type"))
 	}
 	r.facts.body, r.facts.whole = r.body.kept, r.body.whole
 	return false, r.judge(stageBody)

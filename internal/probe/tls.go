@@ -25,6 +25,7 @@ const minRSABits = 2048
 // alertProtocolVersion and the others are of RFC 8446 §6.
 const (
 	alertProtocolVersion     = 70
+	alertUnrecognizedName    = 112
 	alertCertificateRequired = 116
 )
 
@@ -264,6 +265,8 @@ func (tr *tlsTrace) handshakeFault(err error) *fault {
 	switch {
 	case alert == alertProtocolVersion:
 		return down(uptime.TLSVersion, "The server speaks none of the TLS versions we do.")
+	case alert == alertUnrecognizedName:
+		return down(uptime.TLSHostname, "The server knows no site of the name it was asked for.")
 	case tr.certAsked || alert == alertCertificateRequired:
 		return down(uptime.TLSClientCert, "The server wants a client certificate, and the monitor has none it accepts.")
 	case alerted:
