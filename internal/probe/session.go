@@ -327,6 +327,9 @@ func (r *session) conclude(f *fault, took time.Duration, describe func(*uptime.E
 	if f != nil || r.always || r.attempt.Evidence {
 		out.Evidence = r.evidence(describe)
 	}
+	if out.Reason == uptime.Blocked { // what a name of an inner network means is not told
+		out.Evidence.Addresses, out.Evidence.Attempts, out.Evidence.Dialled = nil, nil, ""
+	}
 	return out
 }
 

@@ -174,8 +174,9 @@ func targetOf(u *url.URL, schemes []scheme) (target, error) {
 }
 
 // asciiHost is the host as it is resolved. Names with letters beyond ASCII go
-// through IDNA; digits that IDNA would turn into an address are refused, since
-// the user would not see which address it is.
+// through IDNA. What is no address as it stands and one to other programs is refused
+// (2130706433, 0x7f.1, 127.0.0.1., full-width digits): the user would not see which
+// address it is, and a C library or a proxy would really go there.
 func asciiHost(h string) (string, error) {
 	if a, err := netip.ParseAddr(h); err == nil {
 		return a.String(), nil
@@ -190,6 +191,9 @@ func asciiHost(h string) (string, error) {
 			return "", fmt.Errorf("writes an address in unusual digits; write %s", ascii)
 		}
 	}
+	if endsInNumber(ascii) {
+		return "", errors.New("writes an address in an unusual way; write it as 192.0.2.1 or 2001:db8::1")
+	}
 	ok := ascii != "" && len(ascii) <= 254 && strings.Trim(ascii, ".") != ""
 	for _, r := range ascii {
 		ok = ok && (r == '.' || r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z')
@@ -198,4 +202,15 @@ func asciiHost(h string) (string, error) {
 		return "", errors.New("has no valid host")
 	}
 	return ascii, nil
+}
+
+// endsInNumber is the test by which browsers take a host for an IPv4 address
+// (WHATWG URL, "ends in a number"). No top-level domain is a number.
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if digits, hex := strings.CutPrefix(last, "0x"); hex {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return last != "" && strings.Trim(last, "0123456789") == ""
 }
