@@ -159,15 +159,15 @@ func (c *httpConfig) validate(p *uptime.Problems) {
 		c.Method == http.MethodConnect || c.Method == http.MethodTrace {
 		p.Add("config.method", "must be a method such as GET, HEAD or POST, in capitals; CONNECT and TRACE are not sent")
 	}
-	c.validateHeaders(p)
-	c.validateAuth(p)
+	c.Headers.validate(p)
+	c.Auth.validate(c.Headers, p)
 }
 
-// validateHeaders refuses what would smuggle: controls, the host, and the names
-// that steer the connection (RFC 9110 §7.6.1).
-func (c *httpConfig) validateHeaders(p *uptime.Problems) {
+// validate refuses what would smuggle: controls, the host, and the names that steer
+// the connection (RFC 9110 §7.6.1).
+func (h httpHeader) validate(p *uptime.Problems) {
 	size := 0
-	for name, value := range c.Headers {
+	for name, value := range h {
 		size += len(name) + len(value) + 4
 		path := "config.headers." + clean(name, 60)
 		switch {
@@ -187,25 +187,27 @@ func (c *httpConfig) validateHeaders(p *uptime.Problems) {
 	}
 }
 
-func (c *httpConfig) validateAuth(p *uptime.Problems) {
-	switch c.Auth.Kind {
+// validate notes what is wrong with the credentials. headers are what is sent beside
+// them.
+func (a httpAuth) validate(headers httpHeader, p *uptime.Problems) {
+	switch a.Kind {
 	case "", "none":
 		return
 	case "basic":
-		if c.Auth.Username == "" && c.Auth.Password == "" {
+		if a.Username == "" && a.Password == "" {
 			p.Add("config.auth.username", "is missing")
 		}
-		if strings.Contains(c.Auth.Username, ":") {
+		if strings.Contains(a.Username, ":") {
 			p.Add("config.auth.username", "must not hold a colon (RFC 7617)")
 		}
 	case "bearer":
-		if c.Auth.Token == "" {
+		if a.Token == "" {
 			p.Add("config.auth.token", "is missing")
-		} else if !httpguts.ValidHeaderFieldValue(c.Auth.Token.Reveal()) {
+		} else if !httpguts.ValidHeaderFieldValue(a.Token.Reveal()) {
 			p.Add("config.auth.token", "holds a control character")
 		}
 	}
-	for name := range c.Headers {
+	for name := range headers {
 		if http.CanonicalHeaderKey(name) == "Authorization" {
 			p.Add("config.headers.Authorization", "and config.auth cannot both be there")
 		}
