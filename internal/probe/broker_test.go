@@ -1,0 +1,162 @@
+package probe
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"vedette/internal/uptime"
+)
+
+// Helpers of the types that talk to brokers, sockets and agents.
+
+// brokerCase is one target of a type and what is to be said of it.
+type brokerCase struct {
+	target     string
+	config     string
+	assertions []uptime.Assertion
+	timeout    time.Duration
+	verdict    uptime.Verdict
+	reason     uptime.Reason
+	says       string // part of the message
+}
+
+func brokerCases(t *testing.T, typ string, cases map[string]brokerCase) {
+	t.Helper()
+	for name, tt := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := brokerRun(t, typ, tt)
+			check(t, out, tt.verdict, tt.reason)
+			if !strings.Contains(out.Message, tt.says) {
+				t.Errorf("message %q, want it to hold %q", out.Message, tt.says)
+			}
+		})
+	}
+}
+
+// brokerRun makes one check. It fails the test if that takes longer than it may, or
+// shows a secret: every secret of these tests holds the word canary.
+func brokerRun(t *testing.T, typ string, tt brokerCase) Outcome {
+	t.Helper()
+	if tt.timeout == 0 {
+		tt.timeout = 10 * time.Second
+	}
+	c, err := New(testEnv()).Compile(uptime.Monitor{
+		Type: typ, Target: tt.target, Config: json.RawMessage(tt.config), Assertions: tt.assertions, Timeout: tt.timeout,
+	})
+	if err != nil {
+		t.Fatalf("Compile: %v", err)
+	}
+	start := time.Now()
+	out := c.Run(t.Context(), Attempt{})
+	if took := time.Since(start); took > tt.timeout+2*time.Second {
+		t.Errorf("took %s with timeout %s, want at most 2 s more", took, tt.timeout)
+	}
+	if shown, _ := json.Marshal(NewReport("", out)); strings.Contains(string(shown), "canary") {
+		t.Errorf("a secret is shown: %s", shown)
+	}
+	return out
+}
+
+// brokerServe gives every connection to talk and closes it when talk returns.
+func brokerServe(t *testing.T, talk func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	brokerServeOn(t, l, talk)
+	return l.Addr().String()
+}
+
+func brokerServeOn(t *testing.T, l net.Listener, talk func(net.Conn)) {
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				talk(c)
+			}()
+		}
+	}()
+}
+
+// brokerSays is a server that says text whatever it hears, and then keeps still.
+func brokerSays(text string) func(net.Conn) {
+	return func(c net.Conn) {
+		_, _ = io.WriteString(c, text)
+		brokerSilent(c)
+	}
+}
+
+// brokerSilent hears all and says nothing.
+func brokerSilent(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
+
+// brokerCloses takes the first bytes and hangs up.
+func brokerCloses(c net.Conn) { _, _ = c.Read(make([]byte, 4096)) }
+
+// brokerRepeats says head and then text again and again.
+func brokerRepeats(head, text string) func(net.Conn) {
+	return func(c net.Conn) {
+		go brokerSilent(c)
+		for _, err := io.WriteString(c, head); err == nil; {
+			_, err = io.WriteString(c, text)
+		}
+	}
+}
+
+// brokerRefused is an address where nothing listens.
+func brokerRefused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	return l.Addr().String()
+}
+
+// brokerTLS is a certificate for 127.0.0.1 and the config that trusts it.
+func brokerTLS(t *testing.T) (server *tls.Config, ca string) {
+	t.Helper()
+	authority := newCA(t, authority{}, nil)
+	return &tls.Config{Certificates: []tls.Certificate{chainOf(t, authority, nil)}}, authority.pem()
+}
+
+// brokerConfig is a config as JSON.
+func brokerConfig(config map[string]any) string {
+	b, _ := json.Marshal(config)
+	return string(b)
+}
+
+// brokerSteady runs a failing check many times: no goroutine may stay behind. It is
+// not parallel, since it counts those of the whole process.
+func brokerSteady(t *testing.T, typ string, cases ...brokerCase) {
+	t.Helper()
+	for _, tt := range cases {
+		tt.timeout = short
+		brokerRun(t, typ, tt) // what is made once only
+		before := runtime.NumGoroutine()
+		for range 5 {
+			brokerRun(t, typ, tt)
+		}
+		deadline := time.Now().Add(5 * time.Second)
+		for runtime.NumGoroutine() > before+2 && time.Now().Before(deadline) {
+			runtime.Gosched()
+		}
+		if after := runtime.NumGoroutine(); after > before+2 {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines before, %d after:\n%s", before, after, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
