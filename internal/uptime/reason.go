@@ -39,6 +39,8 @@ const (
 	TLSClientCert  Reason = "tls_client_cert"   // the server wants a client certificate, or another one
 	TLSExpiring    Reason = "tls_expiring"      // the certificate expires sooner than the assertion allows
 	TLSDowngrade   Reason = "tls_downgrade"     // a redirect leads from https to http
+	AuthFailed     Reason = "auth_failed"       // the target refused the credentials
+	NotReady       Reason = "not_ready"         // the target answers, and says that it is not ready
 	HTTPStatus     Reason = "http_status"       // the status is not one of the expected
 	Protocol       Reason = "protocol"          // the answer breaks the protocol
 	HeadersLarge   Reason = "headers_too_large" // the header is larger than is read
