@@ -54,6 +54,7 @@ func New(env Env) *Set {
 		env.Logger = slog.New(slog.DiscardHandler)
 	}
 	return newSet(env,
+		newGRPC(),
 		newHTTP(),
 		newWebSocket(),
 	)

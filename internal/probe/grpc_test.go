@@ -1,0 +1,175 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"vedette/internal/uptime"
+)
+
+// grpcServe is the library's own server, with whatever register adds to it. It refuses
+// a wrong token.
+func grpcServe(t *testing.T, tlsConfig *tls.Config, register func(*grpc.Server)) string {
+	t.Helper()
+	quietGRPC() // before anything logs
+	opts := []grpc.ServerOption{grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		if md, _ := metadata.FromIncomingContext(ctx); strings.Join(md["authorization"], "") == "Bearer wrong-canary" {
+			return nil, status.Error(codes.Unauthenticated, "not with Bearer wrong-canary")
+		}
+		return next(ctx, req)
+	})}
+	if tlsConfig != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(tlsConfig)))
+	}
+	s := grpc.NewServer(opts...)
+	register(s)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	go func() { _ = s.Serve(l) }()
+	return l.Addr().String()
+}
+
+// grpcHealth serves the health of a server that works, of a service that does and of
+// one that does not.
+func grpcHealth(s *grpc.Server) {
+	h := health.NewServer()
+	h.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_SERVING)
+	h.SetServingStatus("shop.Bills", healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(s, h)
+}
+
+// grpcAnswers is a health service that always answers the same.
+type grpcAnswers struct {
+	healthpb.UnimplementedHealthServer
+	err  error
+	wait bool
+}
+
+func (g grpcAnswers) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	if g.wait {
+		<-ctx.Done()
+	}
+	return &healthpb.HealthCheckResponse{}, g.err
+}
+
+func grpcRegister(g grpcAnswers) func(*grpc.Server) {
+	return func(s *grpc.Server) { healthpb.RegisterHealthServer(s, g) }
+}
+
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	down, up := uptime.VerdictDown, uptime.VerdictUp
+	server, ca := brokerTLS(t)
+	trusted := map[string]any{"ca_pem": ca}
+	server.NextProtos = []string{"h2"}
+	plain, secure := grpcServe(t, nil, grpcHealth), grpcServe(t, server, grpcHealth)
+	bare := grpcServe(t, nil, func(*grpc.Server) {})
+	status := func(v string) []uptime.Assertion {
+		return []uptime.Assertion{assert("serving_status", "", "eq", v)}
+	}
+	pages := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(pages.Close)
+	h2pages := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
+	h2pages.EnableHTTP2, h2pages.TLS = true, server.Clone()
+	h2pages.StartTLS()
+	t.Cleanup(h2pages.Close)
+	noALPN := server.Clone()
+	noALPN.NextProtos = nil
+	plainTLS, err := tls.Listen("tcp", "127.0.0.1:0", noALPN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	brokerServeOn(t, plainTLS, brokerSilent)
+	address := func(s *httptest.Server) string { return s.Listener.Addr().String() }
+	brokerCases(t, "grpc", map[string]brokerCase{
+		"a server that serves is up":             {target: plain, verdict: up},
+		"a service that serves is up":            {target: plain, config: `{"service":"shop.Orders"}`, verdict: up},
+		"an asserted NOT_SERVING is up":          {target: plain, config: `{"service":"shop.Bills"}`, assertions: status("NOT_SERVING"), verdict: up},
+		"TLS is up":                              {target: secure, config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: up},
+		"metadata is sent":                       {target: plain, config: `{"headers":{"Authorization":"Bearer right"}}`, verdict: up},
+		"NOT_SERVING is not_ready":               {target: plain, config: `{"service":"shop.Bills"}`, verdict: down, reason: uptime.NotReady, says: "NOT_SERVING of the service shop.Bills"},
+		"another status than asserted":           {target: plain, assertions: status("NOT_SERVING"), verdict: down, reason: uptime.NotReady},
+		"an unknown service is not_ready":        {target: plain, config: `{"service":"shop.Carts"}`, verdict: down, reason: uptime.NotReady, says: "does not know"},
+		"UNKNOWN is not_ready":                   {target: grpcServe(t, nil, grpcRegister(grpcAnswers{})), verdict: down, reason: uptime.NotReady, says: "UNKNOWN"},
+		"a missing health service says so":       {target: bare, verdict: down, reason: uptime.NotReady, says: "no health service"},
+		"a refused token is auth_failed":         {target: plain, config: `{"headers":{"authorization":"Bearer wrong-canary"}}`, verdict: down, reason: uptime.AuthFailed},
+		"an unavailable service is not_ready":    {target: grpcServe(t, nil, grpcRegister(grpcAnswers{err: errGRPCBusy})), verdict: down, reason: uptime.NotReady, says: "busy"},
+		"a service that hangs is timeout":        {target: grpcServe(t, nil, grpcRegister(grpcAnswers{wait: true})), timeout: 2 * short, verdict: down, reason: uptime.Timeout},
+		"an untrusted certificate":               {target: secure, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSUntrusted},
+		"TLS on a port without it":               {target: plain, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSHandshake},
+		"no TLS on a port with it":               {target: secure, verdict: down, reason: uptime.ConnClosed},
+		"TLS without HTTP/2":                     {target: plainTLS.Addr().String(), config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: down, reason: uptime.Protocol, says: "ALPN"},
+		"a web server of HTTP/1.1 is protocol":   {target: address(pages), verdict: down, reason: uptime.Protocol},
+		"a web server of HTTP/2 is protocol":     {target: address(h2pages), config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: down, reason: uptime.Protocol, says: "content-type"},
+		"SSH is protocol":                        {target: brokerServe(t, brokerSays("SSH-2.0-OpenSSH_9.2\r\n")), verdict: down, reason: uptime.Protocol},
+		"refused":                                {target: brokerRefused(t), verdict: down, reason: uptime.ConnRefused},
+		"silent after connect":                   {target: brokerServe(t, brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
+		"silent after the settings":              {target: brokerServe(t, grpcSettings(brokerSilent)), timeout: short, verdict: down, reason: uptime.Timeout},
+		"closed without an answer":               {target: brokerServe(t, brokerCloses), verdict: down, reason: uptime.ConnClosed},
+		"closed after the settings":              {target: brokerServe(t, grpcSettings(func(net.Conn) {})), verdict: down, reason: uptime.ConnClosed},
+		"frames of no known type without end":    {target: brokerServe(t, grpcSettings(brokerRepeats("", "\x00\x40\x00\x5f\x00\x00\x00\x00\x00"+strings.Repeat("x", 16384)))), verdict: down, reason: uptime.Protocol},
+		"pings without end":                      {target: brokerServe(t, grpcSettings(brokerRepeats("", strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x00pingping", 1000)))), verdict: down, reason: uptime.Protocol},
+		"a frame larger than agreed is protocol": {target: brokerServe(t, brokerSays("\xff\xff\xff\x04\x00\x00\x00\x00\x00")), verdict: down, reason: uptime.Protocol},
+	})
+}
+
+var errGRPCBusy = status.Error(codes.Unavailable, "busy")
+
+// grpcSettings begins as a server of HTTP/2 does.
+func grpcSettings(then func(net.Conn)) func(net.Conn) {
+	return func(c net.Conn) {
+		f := http2.NewFramer(c, c)
+		_ = f.WriteSettings()
+		_ = f.WriteSettingsAck()
+		_, _ = c.Read(make([]byte, 4096))
+		then(c)
+	}
+}
+
+func TestGRPCRefusesAConfigThatCannotBeRun(t *testing.T) {
+	t.Parallel()
+	for config, path := range map[string]string{
+		`{"security":"ssl"}`:                "config.security",
+		`{"headers":{"grpc-timeout":"1S"}}`: "config.headers.grpc-timeout",
+		`{"headers":{"x":"a\nb"}}`:          "config.headers.x",
+	} {
+		_, err := New(testEnv()).Compile(uptime.Monitor{Type: "grpc", Target: "orders.example:443", Config: json.RawMessage(config)})
+		if e, ok := errors.AsType[*uptime.Error](err); !ok || e.Fields[0].Path != path {
+			t.Errorf("Compile of %s = %v, want a problem of %s", config, err, path)
+		}
+	}
+}
+
+func TestGRPCExamples(t *testing.T) {
+	t.Parallel()
+	server, ca := brokerTLS(t)
+	runExample(t, "grpc", 0, grpcServe(t, server, grpcHealth), func(c map[string]any) { c["tls"] = map[string]any{"ca_pem": ca} })
+}
+
+func TestGRPCLeavesNothingBehind(t *testing.T) {
+	brokerSteady(t, "grpc",
+		brokerCase{target: brokerServe(t, brokerSilent)},
+		brokerCase{target: brokerServe(t, grpcSettings(brokerSilent))},
+		brokerCase{target: brokerServe(t, brokerSays("SSH-2.0-OpenSSH_9.2\r\n"))},
+		brokerCase{target: grpcServe(t, nil, grpcRegister(grpcAnswers{wait: true}))},
+	)
+}
