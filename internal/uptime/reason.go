@@ -41,6 +41,7 @@ const (
 	TLSDowngrade   Reason = "tls_downgrade"     // a redirect leads from https to http
 	AuthFailed     Reason = "auth_failed"       // the target refused the credentials
 	NotReady       Reason = "not_ready"         // the target answers, and says that it is not ready
+	QueryFailed    Reason = "query_failed"      // the target refused or failed the query
 	HTTPStatus     Reason = "http_status"       // the status is not one of the expected
 	Protocol       Reason = "protocol"          // the answer breaks the protocol
 	HeadersLarge   Reason = "headers_too_large" // the header is larger than is read
