@@ -51,7 +51,7 @@ var allowed = map[string]string{
 // technology it must not know.
 var forbidden = map[string][]string{
 	"database/sql":             {"store", "app"},
-	"github.com/jackc/pgx":     {"store", "testenv"},
+	"github.com/jackc/pgx":     {"store", "testenv", "probe"}, // probe: the protocol, of a target
 	"modernc.org/sqlite":       {"store"},
 	"github.com/redis":         {"queue/redisqueue", "testenv", "queue/queuetest"},
 	"github.com/danielgtaylor": {"api"},

@@ -57,6 +57,7 @@ func New(env Env) *Set {
 		newGRPC(),
 		newHTTP(),
 		newWebSocket(),
+		newPostgres(),
 	)
 }
 
