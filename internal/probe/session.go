@@ -152,13 +152,16 @@ func (r *session) resolve(host string) *fault {
 	return f
 }
 
-// packets opens a UDP association with the target: with the first of its addresses
-// that counts, or with the next one at each confirmation.
-func (r *session) packets() (net.Conn, *fault) {
-	if f := r.resolve(r.target.host); f != nil {
+// packets opens a UDP association with the monitor's target.
+func (r *session) packets() (net.Conn, *fault) { return r.packetsTo(r.target.host, r.target.port) }
+
+// packetsTo opens a UDP association with host: with the first of its addresses that
+// counts, or with the next one at each confirmation.
+func (r *session) packetsTo(host string, port uint16) (net.Conn, *fault) {
+	if f := r.resolve(host); f != nil {
 		return nil, f
 	}
-	to := addrPort(r.trace.addresses[0], r.target.port)
+	to := addrPort(r.trace.addresses[0], port)
 	conn, err := r.dial.sockets.DialContext(r.ctx, "udp", to.String())
 	if err != nil {
 		f := connectFault(r.parent, to, err)
