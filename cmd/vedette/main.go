@@ -93,7 +93,7 @@ func dispatch(ctx context.Context, command string, c *cli, stdin io.Reader, stdo
 	case "serve":
 		err = app.Serve(ctx, c.Serve, stdout, stderr)
 	case "check", "check <target>":
-		return app.Check(ctx, c.Check, stdout, stderr)
+		return app.Check(ctx, c.Check, stdin, stdout, stderr)
 	case "user create":
 		err = app.CreateUser(ctx, c.User.Create, stdin, stdout)
 	case "api-key create":

@@ -40,6 +40,7 @@ func TestExitCodesAndOutputAreAsDocumented(t *testing.T) {
 	}
 	slow := file("slow.json", `{"name":"a","type":"http","target":"`+target.URL+`","assertions":[{"source":"duration","op":"lt","value":"1ns","severity":"degraded"}]}`)
 	wrong := file("wrong.json", `{"name":"a","type":"http","target":"`+target.URL+`","intervall":"5s"}`)
+	beat := file("beat.json", `{"name":"a","type":"heartbeat"}`)
 	data := "--data=" + filepath.Join(dir, "data")
 	for _, c := range []struct {
 		name, stdin string
@@ -54,9 +55,18 @@ func TestExitCodesAndOutputAreAsDocumented(t *testing.T) {
 		{"check as JSON", "", []string{"check", "--json", target.URL + "/down"}, 1, `(?s)^\{.*"verdict": "down".*"reason": "http_status"`, `^$`},
 		{"check of what may not be dialled", "", []string{"check", "--private-targets", "deny", target.URL}, 3, `^UNKNOWN .* blocked_address`, `^$`},
 		{"check of no target", "", []string{"check"}, 2, `^$`, `name one target`},
-		{"check of what is no URL", "", []string{"check", "ftp://x"}, 2, `^$`, `only http and https`},
+		{"check of what is no URL", "", []string{"check", "ftp://x"}, 2, `^$`, `only https and http`},
 		{"check of a file with an unknown field", "", []string{"check", "--file", wrong}, 2, `^$`, `intervall`},
 		{"check under a policy that is none", "", []string{"check", "--private-targets", "zz", target.URL}, 2, `^$`, `10\.0\.0\.0/8`},
+		{"check of a type and its target", "", []string{"check", "--type", "http", target.URL}, 0, `^UP `, `^$`},
+		{"check of a type that is none", "", []string{"check", "--type", "htpp", target.URL}, 2, `^$`, `htpp.*http`},
+		{"check of what dials nobody", "", []string{"check", "--file", beat}, 2, `^$`, `type heartbeat cannot be checked so`},
+		{"check of a type without a file's", "", []string{"check", "--type", "http", "--file", slow}, 2, `^$`, `--type goes with a target`},
+		{"check of a curl line", "", []string{"check", "--curl", "curl -sS -d a=1 " + target.URL}, 0, `(?s)^UP .*request +POST `, `^$`},
+		{"check of a curl line from standard input", "curl -u me:canary -sS " + target.URL + "/down\n", []string{"check", "--curl", "-"}, 1, `^DOWN `, `^$`},
+		{"check of a curl line with an option that cannot be", "", []string{"check", "--curl", "curl --proxy http://p " + target.URL}, 2, `^$`, `--proxy cannot be honoured`},
+		{"the monitor of a curl line", "", []string{"check", "--print-monitor", "--curl", "curl -L -H 'X-A: b' " + target.URL}, 0, `(?s)^\{.*"type": "http".*"X-A": "b".*"follow_redirects": true`, `^$`},
+		{"the monitor of a target", "", []string{"check", "--print-monitor", target.URL + "/down"}, 0, `(?s)^\{.*"target": "http://.*/down"`, `^$`},
 		{"version", "", []string{"version"}, 0, `^\S+\n$`, `^$`},
 		{"an unknown command", "", []string{"frob"}, 2, `^$`, `frob`},
 		{"migrate", "", []string{"migrate", data}, 0, `up to date`, `^$`},

@@ -25,6 +25,7 @@ var allowed = map[string]string{
 	"guard":                   "uptime",
 	"obs":                     "uptime",
 	"config":                  "",
+	"curl":                    "uptime service",
 	"queue":                   "",
 	"queue/memqueue":          "queue uptime",
 	"queue/redisqueue":        "queue uptime",

@@ -26,15 +26,27 @@ type APIKeyCreate struct {
 // Check are the options of `vedette check`.
 type Check struct {
 	JSON           bool   `help:"Print the outcome as JSON."`
+	Type           string `help:"Check type of the target: http, dns, tcp, …" placeholder:"TYPE"`
 	File           string `help:"Monitor as JSON, in the shape of the API." type:"existingfile" placeholder:"FILE"`
+	Curl           string `help:"The request of a curl command line, in quotes; - reads the line from standard input, so that its secrets are in no process list." placeholder:"LINE"`
+	PrintMonitor   bool   `help:"Print the monitor that makes this check, as JSON for the API, and check nothing. Its secrets are in it."`
 	PrivateTargets string `help:"As for serve." default:"allow" env:"VEDETTE_PRIVATE_TARGETS" placeholder:"POLICY"`
-	Target         string `arg:"" optional:"" help:"What to check: a URL."`
+	Target         string `arg:"" optional:"" help:"What to check: a URL, TYPE:TARGET, or with --type the target alone."`
 }
 
-// Validate wants one of a target and a file.
+// Validate wants one of a target, a file and a curl line.
 func (c *Check) Validate() error {
-	if (c.Target == "") == (c.File == "") {
-		return UsageError("check: name one target, or give --file monitor.json")
+	given := 0
+	for _, s := range []string{c.Target, c.File, c.Curl} {
+		if s != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return UsageError("check: name one target, or give --file monitor.json, or --curl 'curl …'")
+	}
+	if c.Type != "" && c.Target == "" {
+		return UsageError("check: --type goes with a target; a file and a curl line say their own")
 	}
 	return nil
 }

@@ -36,6 +36,8 @@ type Attempt struct {
 	Number int
 	// Evidence asks for the evidence of an up result too.
 	Evidence bool
+	// Diagnose asks a first attempt too to find out what else works when it fails.
+	Diagnose bool
 }
 
 // Type is a check type: one file, its test, and one line in the table of New. It is

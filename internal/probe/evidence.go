@@ -1,9 +1,12 @@
 package probe
 
 import (
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,12 +20,13 @@ const (
 	evidenceHeader  = 512
 	evidenceActual  = 256
 	evidenceCerts   = 10
+	evidenceNames   = 20
 )
 
 // describe adds what only HTTP shows.
 func (r *httpRun) describe(e *uptime.Evidence) {
 	e.Request = r.hop.method + " " + redactURL(r.hop.url)
-	e.Redirects, e.BodyBytes = r.redirects, r.body.bytes
+	e.Redirects, e.Statuses, e.BodyBytes = r.redirects, r.statuses, r.body.bytes
 	if r.response == nil {
 		return
 	}
@@ -75,19 +79,35 @@ func (r *httpRun) location(v string) string {
 	return redactURL(u)
 }
 
-func certificates(chain []*x509.Certificate) []uptime.Certificate {
+func certificates(chain []*x509.Certificate, now time.Time) []uptime.Certificate {
 	var out []uptime.Certificate
 	for _, c := range chain[:min(len(chain), evidenceCerts)] {
-		names := slices.Clone(c.DNSNames[:min(len(c.DNSNames), 20)])
+		names := slices.Clone(c.DNSNames[:min(len(c.DNSNames), evidenceNames)])
 		for i := range names {
 			names[i] = clean(names[i], 256)
 		}
+		var addresses []string
+		for _, a := range c.IPAddresses[:min(len(c.IPAddresses), evidenceNames)] {
+			addresses = append(addresses, a.String())
+		}
 		out = append(out, uptime.Certificate{
-			Subject: clean(c.Subject.String(), 256), Issuer: clean(c.Issuer.String(), 256), DNSNames: names,
-			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), SHA256: hex.EncodeToString(sha256Of(c)),
+			Subject: clean(c.Subject.String(), 256), Issuer: clean(c.Issuer.String(), 256), DNSNames: names, Addresses: addresses,
+			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), DaysLeft: wholeDays(c.NotAfter.Sub(now)),
+			Key: keyText(c), Signature: c.SignatureAlgorithm.String(), SHA256: hex.EncodeToString(sha256Of(c)),
 		})
 	}
 	return out
+}
+
+// keyText is the kind and size of a certificate's key.
+func keyText(c *x509.Certificate) string {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return "RSA " + strconv.Itoa(k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Params().Name
+	}
+	return c.PublicKeyAlgorithm.String()
 }
 
 func phaseTexts(p uptime.Phases) map[string]string {

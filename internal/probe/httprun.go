@@ -20,6 +20,7 @@ type httpRun struct {
 
 	hop       hop
 	redirects []string
+	statuses  []int          // of the responses that said so
 	response  *http.Response // its head; nil until there is one
 	body      bodyResult
 }
@@ -59,7 +60,7 @@ func (r *httpRun) follow() *fault {
 			r.facts.degraded = &fault{uptime.VerdictDegraded, uptime.TLSDowngrade, "A redirect leads from https to http."}
 		}
 		r.hop = next
-		r.redirects = append(r.redirects, redactURL(next.url))
+		r.redirects, r.statuses = append(r.redirects, redactURL(next.url)), append(r.statuses, r.response.StatusCode)
 		request = r.buildRequest(next)
 	}
 }

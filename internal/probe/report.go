@@ -1,8 +1,13 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,7 +76,7 @@ func WriteReport(w io.Writer, target string, o Outcome, opts ReportOptions) erro
 	}
 	writePhases(b, o, opts.Width)
 	if o.Evidence != nil {
-		writeEvidence(b, o.Evidence)
+		writeEvidence(b, o.Evidence, !o.Verdict.Good(), opts.Width)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -115,36 +120,114 @@ func writePhases(b *strings.Builder, o Outcome, width int) {
 	}
 }
 
-func writeEvidence(b *strings.Builder, e *uptime.Evidence) {
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(b, "  %-11s %s\n", name, clean(fmt.Sprintf(format, args...), 400))
+// excerptLines of a body are printed, each at most a line's width.
+const excerptLines = 12
+
+// evidenceWriter prints evidence in two columns: what it is, and what was seen.
+type evidenceWriter struct {
+	b     *strings.Builder
+	width int
+	last  string // the name of the line before, which is not repeated
+}
+
+func (w *evidenceWriter) line(name, format string, args ...any) {
+	shown := name
+	if name == w.last {
+		shown = ""
 	}
+	w.last = name
+	fmt.Fprintf(w.b, "  %-11s  %s\n", shown, clean(fmt.Sprintf(format, args...), 400))
+}
+
+// writeEvidence prints what was seen. The body is for those who look for a fault.
+func writeEvidence(b *strings.Builder, e *uptime.Evidence, failed bool, width int) {
+	w := &evidenceWriter{b: b, width: width}
 	b.WriteByte('\n')
-	line("request", "%s", e.Request)
-	for _, r := range e.Redirects {
-		line("redirect", "%s", r)
+	w.line("request", "%s", e.Request)
+	for i, r := range e.Redirects {
+		status := ""
+		if i < len(e.Statuses) {
+			status = strconv.Itoa(e.Statuses[i]) + " "
+		}
+		w.line("redirect", "%sto %s", status, r)
 	}
-	if len(e.Addresses) > 0 {
-		line("addresses", "%s", strings.Join(e.Addresses, ", "))
+	w.addresses(e)
+	for _, c := range e.Certificates {
+		w.certificate(c)
 	}
+	if e.Status != 0 {
+		w.line("response", "%s %d, %d bytes", e.Protocol, e.Status, e.BodyBytes)
+	} else if e.Protocol != "" {
+		w.line("protocol", "%s", e.Protocol)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		w.line("header", "%s: %s", name, e.Headers[name])
+	}
+	for _, a := range e.Assertions {
+		w.assertion(a)
+	}
+	for _, d := range e.Diagnosis {
+		w.line("diagnosis", "%s", d)
+	}
+	if failed && e.Body != "" {
+		w.body(e.Body)
+	}
+}
+
+// addresses prints every address of the target and what came of it.
+func (w *evidenceWriter) addresses(e *uptime.Evidence) {
+	var tried []string
 	for _, a := range e.Attempts {
 		result := "connected"
 		if a.Error != "" {
 			result = a.Error
 		}
-		line("dialled", "%s: %s", a.Address, result)
+		w.line("address", "%s  %s", a.Address, result)
+		tried = append(tried, host(a.Address))
 	}
-	for _, c := range e.Certificates {
-		line("certificate", "%s, by %s, until %s", c.Subject, c.Issuer, c.NotAfter.Format(time.DateOnly))
-	}
-	if e.Status != 0 {
-		line("response", "%s %d, %d bytes", e.Protocol, e.Status, e.BodyBytes)
-	}
-	for _, a := range e.Assertions {
-		mark := "holds:"
-		if !a.OK {
-			mark = "fails:"
+	for _, a := range e.Addresses {
+		if !slices.Contains(tried, a) {
+			w.line("address", "%s  not tried", a)
 		}
-		line("assertion", "%s %s %s %s %s (%s)", mark, a.Assertion.Source, a.Assertion.Property, a.Assertion.Op, a.Assertion.Value, a.Actual)
+	}
+}
+
+// host is an address without its port.
+func host(address string) string {
+	h, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return h
+}
+
+func (w *evidenceWriter) certificate(c uptime.Certificate) {
+	w.last = ""
+	w.line("certificate", "%s", c.Subject)
+	w.line("certificate", "  by %s", c.Issuer)
+	if names := append(slices.Clone(c.DNSNames), c.Addresses...); len(names) > 0 {
+		w.line("certificate", "  for %s", strings.Join(names, ", "))
+	}
+	w.line("certificate", "  from %s to %s, %d days left; %s, %s", c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly),
+		c.DaysLeft, c.Key, c.Signature)
+}
+
+func (w *evidenceWriter) assertion(a uptime.AssertionResult) {
+	mark := "holds:"
+	if !a.OK {
+		mark = "fails:"
+	}
+	expected := strings.Join(strings.Fields(strings.Join([]string{a.Assertion.Source, a.Assertion.Property, a.Assertion.Op, string(a.Assertion.Value)}, " ")), " ")
+	w.line("assertion", "%s %s; got %s", mark, expected, cmp.Or(a.Actual, "nothing"))
+}
+
+// body prints the beginning of the answer's body.
+func (w *evidenceWriter) body(text string) {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for _, l := range lines[:min(len(lines), excerptLines)] {
+		w.line("body", "%s", clean(strings.TrimRight(l, "\r"), w.width-15))
+	}
+	if len(lines) > excerptLines {
+		w.line("body", "… %d more lines", len(lines)-excerptLines)
 	}
 }

@@ -358,7 +358,7 @@ func (r *session) evidence(describe func(*uptime.Evidence)) *uptime.Evidence {
 	if e.Request == "" {
 		e.Request = r.label
 	}
-	e.Certificates = certificates(r.tlsTrace.chain)
+	e.Certificates = certificates(r.tlsTrace.chain, r.start)
 	e.Phases = phaseTexts(r.phases)
 	r.trace.describe(&e)
 	if describe != nil {

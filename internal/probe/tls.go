@@ -310,7 +310,10 @@ func soonestExpiry(chain []*x509.Certificate) *x509.Certificate {
 // daysLeft is whole days until the first certificate of the chain expires,
 // rounded down, negative once one has.
 func daysLeft(chain []*x509.Certificate, now time.Time) int {
-	left := soonestExpiry(chain).NotAfter.Sub(now)
+	return wholeDays(soonestExpiry(chain).NotAfter.Sub(now))
+}
+
+func wholeDays(left time.Duration) int {
 	days := int(left / (24 * time.Hour))
 	if left < 0 {
 		days--

@@ -59,18 +59,24 @@ func (b MonitorBody) Monitor() (uptime.Monitor, error) {
 	return m, p.Err()
 }
 
-// DecodeMonitor reads a monitor as the API takes it, from a file. Unknown fields
-// are refused; what its probe thinks of it is not asked.
-func DecodeMonitor(data []byte) (uptime.Monitor, error) {
+// DecodeBody reads what a person says of a monitor from a file. Unknown fields are
+// refused.
+func DecodeBody(data []byte) (MonitorBody, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	var b MonitorBody
 	if err := d.Decode(&b); err != nil {
-		return uptime.Monitor{}, uptime.Errorf(uptime.Invalid, "the monitor is not in the API's form: %w", err)
+		return b, uptime.Errorf(uptime.Invalid, "the monitor is not in the API's form: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return uptime.Monitor{}, uptime.Errorf(uptime.Invalid, "something follows the monitor")
+		return b, uptime.Errorf(uptime.Invalid, "something follows the monitor")
 	}
+	return b, nil
+}
+
+// Checked is b as a monitor that the API would take. What its probe thinks of it is
+// not asked.
+func (b MonitorBody) Checked() (uptime.Monitor, error) {
 	m, err := b.Monitor()
 	if err != nil {
 		return m, err

@@ -79,10 +79,12 @@ type Evidence struct {
 	Body         string            `json:"body,omitempty"`     // first 4 KiB, valid UTF-8
 	BodyBytes    int64             `json:"body_bytes,omitempty"`
 	Redirects    []string          `json:"redirects,omitempty"`
+	Statuses     []int             `json:"redirect_statuses,omitempty"` // by which each of Redirects was told
 	Certificates []Certificate     `json:"certificates,omitempty"`
 	Assertions   []AssertionResult `json:"assertions,omitempty"`
 	Phases       map[string]string `json:"phases,omitempty"`
-	Local        map[string]string `json:"local,omitempty"` // our own health at that moment
+	Diagnosis    []string          `json:"diagnosis,omitempty"` // what else was found out when a failure was confirmed
+	Local        map[string]string `json:"local,omitempty"`     // our own health at that moment
 }
 
 // DialAttempt is one address that was tried. Error is empty when it answered.
@@ -96,8 +98,12 @@ type Certificate struct {
 	Subject   string    `json:"subject"`
 	Issuer    string    `json:"issuer"`
 	DNSNames  []string  `json:"dns_names,omitempty"`
+	Addresses []string  `json:"ip_addresses,omitempty"`
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
+	DaysLeft  int       `json:"days_left"` // whole days from the check to NotAfter, negative once it is over
+	Key       string    `json:"key,omitempty"`
+	Signature string    `json:"signature,omitempty"`
 	SHA256    string    `json:"sha256"`
 }
 
