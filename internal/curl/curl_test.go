@@ -103,9 +103,9 @@ func TestTimesBecomeTheMonitors(t *testing.T) {
 func TestWhatCannotBeHonouredIsNamed(t *testing.T) {
 	t.Parallel()
 	for line, says := range map[string]string{
-		`curl`:                                     "no URL",
-		`curl a.example b.example`:                 "more than one URL",
-		`curl -x http://p:1 a.example`:             "-x (--proxy) cannot be honoured",
+		`curl`:                         "no URL",
+		`curl a.example b.example`:     "more than one URL",
+		`curl -x http://p:1 a.example`: "-x (--proxy) cannot be honoured",
 		`curl --resolve a.example:443:127.0.0.1 x`: "--resolve cannot be honoured",
 		`curl -F a=@b a.example`:                   "-F (--form) cannot be honoured",
 		`curl --http2 a.example`:                   "--http2 cannot be honoured",

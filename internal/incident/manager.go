@@ -124,7 +124,8 @@ func (d *decision) step(n int) *uptime.Change {
 func (d *decision) begin(t uptime.Transition, i int) {
 	in := &uptime.Incident{
 		Kind: uptime.IncidentTarget, MonitorID: d.f.Monitor.ID, OwnerID: d.f.Monitor.OwnerID, MonitorName: d.f.Monitor.Name,
-		Reason: t.Reason, Message: t.Message, FirstBadAt: t.At, ConfirmedAt: t.Seen, Opening: d.opening(t, i),
+		Reason: t.Reason, Message: t.Message, FirstBadAt: t.At, ConfirmedAt: t.Seen,
+		Opening: diagnosed(d.opening(t, i), d.f.Results[i].Evidence),
 	}
 	if d.lastGood.Before(t.At) {
 		in.LastGoodAt = d.lastGood
@@ -146,6 +147,16 @@ func (d *decision) opening(t uptime.Transition, i int) *uptime.Evidence {
 		}
 	}
 	return d.f.Results[i].Evidence
+}
+
+// diagnosed is the evidence of a first failure with what its confirmation found out.
+func diagnosed(first, confirming *uptime.Evidence) *uptime.Evidence {
+	if first == nil || confirming == nil || len(confirming.Diagnosis) == 0 {
+		return first
+	}
+	e := *first
+	e.Diagnosis = confirming.Diagnosis
+	return &e
 }
 
 func (d *decision) isSuperseded(r *uptime.CheckResult) bool {

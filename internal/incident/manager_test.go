@@ -215,3 +215,23 @@ func TestAlertsShowTheTargetWithoutSecrets(t *testing.T) {
 		}
 	}
 }
+
+// What was found out when a failure was confirmed stands in the incident, beside the
+// evidence of the first failure, which stays as it was.
+func TestADiagnosisOfTheConfirmationIsInTheIncident(t *testing.T) {
+	t.Parallel()
+	first, second := result(0, 'x'), result(0, 'x')
+	second.Attempt, second.StartedAt = 1, second.StartedAt.Add(time.Second)
+	second.Evidence = &uptime.Evidence{Status: 1, Diagnosis: []string{"The other answers."}}
+	c := incident.Manager{}.Decide(uptime.Facts{Monitor: monitor(1, 1, 1), Results: []uptime.CheckResult{first, second}})
+	want := &uptime.Evidence{Status: 500, Diagnosis: []string{"The other answers."}}
+	if diff := cmp.Diff(want, c.Open.Opening); diff != "" {
+		t.Errorf("opening (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, c.Alerts[0].Body.Evidence); diff != "" {
+		t.Errorf("alert (-want +got):\n%s", diff)
+	}
+	if first.Evidence.Diagnosis != nil {
+		t.Error("the first result was changed")
+	}
+}

@@ -12,6 +12,7 @@ import (
 const (
 	maxSubjectName = 80  // bytes of a monitor's name in a subject
 	maxBodyShown   = 600 // bytes of the target's response in a message
+	maxDiagnosis   = 8   // lines about what else was found out
 )
 
 // fact is one labelled line of a message.
@@ -120,6 +121,9 @@ func seen(e *uptime.Evidence) []fact {
 		if at.Error != "" {
 			add("Tried", at.Address+": "+at.Error)
 		}
+	}
+	for _, d := range e.Diagnosis[:min(len(e.Diagnosis), maxDiagnosis)] {
+		add("Found out", d)
 	}
 	if len(e.Redirects) > 0 {
 		add("Redirects", strings.Join(e.Redirects, " → "))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"vedette/internal/guard"
@@ -25,6 +26,8 @@ type dialer struct {
 
 // dialTrace is what a dial leaves for the evidence.
 type dialTrace struct {
+	host      string // that was looked up; "" before that
+	port      uint16 // of TCP; 0 when none was dialled
 	addresses []netip.Addr
 	dialled   netip.AddrPort
 	attempts  []dialAttempt
@@ -156,6 +159,14 @@ func (d *dialer) connectOne(parent, ctx context.Context, t *dialTrace, to netip.
 	}
 	t.dialled = to
 	return c, nil
+}
+
+// connected reports whether some address took the connection.
+func (t *dialTrace) connected() bool {
+	if len(t.attempts) == 0 {
+		return t.dialled.IsValid()
+	}
+	return slices.ContainsFunc(t.attempts, func(a dialAttempt) bool { return a.fault == nil })
 }
 
 func (t *dialTrace) add(to netip.AddrPort, f *fault) {

@@ -46,7 +46,7 @@ func (k kind[C]) Compile(m uptime.Monitor, env Env) (Check, error) {
 		p.Add("target", "%v", err)
 	}
 	b := &builder{monitor: m, target: to, env: env, problems: &p, base: base{
-		monitorID: m.ID, target: to, label: clean(k.name+" "+m.Target, 2048), timeout: m.Timeout, always: env.AlwaysEvidence,
+		monitorID: m.ID, target: to, label: clean(k.name+" "+m.Target, 2048), timeout: m.Timeout, always: env.AlwaysEvidence, inverted: m.Inverted,
 		secrets: secretValues(cfg), assertions: compileAssertions(m.Assertions, k.allSources(), &p),
 		dial: newDialer(env, netConfig{}),
 	}}

@@ -32,6 +32,7 @@ type base struct {
 	tls        *tlsClient // nil: the type speaks no TLS
 	assertions []assertion
 	always     bool // Env.AlwaysEvidence
+	inverted   bool // of such a failure nobody wants to know more
 	secrets    []string
 }
 
@@ -47,6 +48,7 @@ type session struct {
 
 	trace    dialTrace
 	tlsTrace tlsTrace
+	tlsFirst bool // TLS was spoken before anything else
 	phases   uptime.Phases
 	facts    facts
 	results  []found         // one per assertion evaluated so far
@@ -127,7 +129,9 @@ func (r *session) connectTo(host string, port uint16) (net.Conn, *fault) {
 
 // unbounded is connectTo for a type that counts the bytes itself.
 func (r *session) unbounded(host string, port uint16) (net.Conn, *fault) {
-	if f := r.resolve(host); f != nil {
+	f := r.resolve(host)
+	r.trace.port = port
+	if f != nil {
 		return nil, f
 	}
 	begin := time.Now()
@@ -148,7 +152,7 @@ func (r *session) resolve(host string) *fault {
 	begin := time.Now()
 	addrs, f := r.dial.resolve(r.parent, r.ctx, host)
 	r.phases.DNS += time.Since(begin)
-	r.trace = dialTrace{addresses: rotated(addrs, r.attempt.Number)}
+	r.trace = dialTrace{host: host, addresses: rotated(addrs, r.attempt.Number)}
 	return f
 }
 
@@ -178,6 +182,8 @@ func (r *session) packetsTo(host string, port uint16) (net.Conn, *fault) {
 // it is the monitor's own target, so that its client certificate may be shown.
 func (r *session) secure(conn net.Conn, host string, own bool) (*tls.Conn, *fault) {
 	begin := time.Now()
+	bounded, ok := conn.(*boundedConn)
+	r.tlsFirst = !ok || bounded.left == maxRead
 	r.tlsTrace = tlsTrace{}
 	secured, err := r.tls.handshake(conn, host, own, &r.tlsTrace)
 	r.phases.TLS += time.Since(begin)
@@ -332,6 +338,11 @@ func (r *session) conclude(f *fault, took time.Duration, describe func(*uptime.E
 	}
 	if out.Reason == uptime.Blocked { // what a name of an inner network means is not told
 		out.Evidence.Addresses, out.Evidence.Attempts, out.Evidence.Dialled = nil, nil, ""
+	}
+	if out.Verdict == uptime.VerdictDown && !r.inverted && (r.attempt.Number > 0 || r.attempt.Diagnose) {
+		d := r.diagnose(f)
+		out.Evidence.Diagnosis = d.lines
+		out.Message = strings.TrimSpace(out.Message + " " + d.summary)
 	}
 	return out
 }

@@ -20,7 +20,7 @@ import (
 
 // Bounds of a WebSocket check.
 const (
-	maxMessage = 1 << 20     // bytes of one message that is looked at
+	maxFrames = 1 << 20     // bytes of one message that is looked at
 	farewell   = time.Second // how long a server may take to answer our goodbye; it is not judged
 )
 
@@ -166,7 +166,7 @@ func (c *websocketCheck) talk(r *session, ws *websocket.Conn, reader *sync.WaitG
 
 // read waits for the message that is wanted.
 func (c *websocketCheck) read(r *session, ws *websocket.Conn) *fault {
-	ws.SetReadLimit(maxMessage)
+	ws.SetReadLimit(maxFrames)
 	for n := 0; ; n++ {
 		_, message, err := ws.Read(r.ctx)
 		if err != nil && n > 0 && (isTimeout(err) || r.ctx.Err() != nil || errors.Is(err, errTooMuch)) {
@@ -214,7 +214,7 @@ func websocketFault(r *session, err error, what string) *fault {
 		return down(uptime.ConnClosed, "The server ended the WebSocket before %s, with code %d %q.", what, e.Code, clean(e.Reason, 123))
 	}
 	if errors.Is(err, websocket.ErrMessageTooBig) {
-		return down(uptime.BodyTooLarge, "A message of the server is larger than %d bytes.", maxMessage)
+		return down(uptime.BodyTooLarge, "A message of the server is larger than %d bytes.", maxFrames)
 	}
 	return r.talkFault(err, what)
 }
