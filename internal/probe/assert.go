@@ -30,8 +30,9 @@ type facts struct {
 	status   int
 	header   http.Header
 	body     []byte
-	whole    bool // body is all there is
-	document *document
+	whole    bool      // body is all there is
+	document *document // body as JSON
+	markup   *markup   // body as HTML or XML
 	text     map[string]string
 	number   map[string]float64
 	list     map[string][]string

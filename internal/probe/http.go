@@ -150,6 +150,7 @@ func httpSources() map[string]source {
 		"body":   {about: "the unpacked body as text", ops: textOps, compile: compileBody},
 		"json":   {about: "a value of a JSON body", property: "a JSONPath (RFC 9535)", ops: jsonOps, compile: compileJSON},
 		"header": {about: "a response header; several lines of it are joined with a comma", property: "the header's name", ops: append([]string{"exists", "not_exists"}, textOps...), compile: compileHeader},
+		"xpath":  {about: "a part of an HTML or XML body: the text of the first node that is selected, without spaces around it; length counts the nodes", property: "an XPath 1.0 expression, for a body of 4 MiB at most", ops: xpathOps, compile: compileXPath},
 	})
 }
 

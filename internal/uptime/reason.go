@@ -53,6 +53,7 @@ const (
 	Keyword        Reason = "keyword"           // the expected text is not there
 	KeywordBad     Reason = "keyword_forbidden" // text that must not be there is
 	JSON           Reason = "json"              // a value of the JSON body is not the expected one
+	XML            Reason = "xml"               // a part of the XML or HTML body is not the expected one
 	Header         Reason = "header"            // a header is not the expected one
 	Slow           Reason = "slow"              // it took longer than the assertion allows
 	AssertFailed   Reason = "assertion"         // another assertion does not hold
