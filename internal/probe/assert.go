@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +21,7 @@ import (
 // Bounds of what a user may ask to be evaluated on every check.
 const (
 	maxAssertions = 50
-	maxPattern    = 1024 // bytes of a regular expression; RE2 makes the rest linear
+	maxPattern    = 1024 // bytes of a regular expression
 )
 
 // facts is what assertions judge.
@@ -49,12 +48,25 @@ type found struct {
 	judged bool
 	ok     bool
 	more   bool          // cannot be told without the part of the body that was too large
+	costly bool          // cannot be told in the time that an evaluation may take
 	actual string        // for a person
 	reason uptime.Reason // instead of the assertion's own, if not empty
 }
 
 // judge evaluates one compiled assertion.
 type judge func(*facts) found
+
+// evaluate is judge for an assertion that may turn out to take too long.
+func (a *assertion) evaluate(f *facts) (out found) {
+	defer func() {
+		if p := recover(); p == errCostly {
+			out = found{costly: true, actual: "an answer on which it takes too long"}
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	return a.judge(f)
+}
 
 // stage is when an assertion's facts are known.
 type stage uint8
@@ -212,12 +224,12 @@ func compileMatch(a *assertion, path string, p *uptime.Problems) (match func([]b
 			p.Add(path+".value", "is longer than %d bytes", maxPattern)
 			return nil, false, false
 		}
-		re, err := regexp.Compile(text)
+		match, err := compilePattern(text)
 		if err != nil {
 			p.Add(path+".value", "is not a regular expression (RE2): %v", err)
 			return nil, false, false
 		}
-		return re.Match, !negated, true
+		return match, !negated, true
 	}
 	badOp(a, path, p, textOps...)
 	return nil, false, false
@@ -360,6 +372,9 @@ func (f found) fault(a *assertion) *fault {
 	out := &fault{uptime.VerdictDown, cmp.Or(f.reason, a.reason), a.message(f.actual)}
 	if f.more {
 		out.reason = uptime.BodyTooLarge
+	}
+	if f.costly {
+		return unknown(uptime.BadConfig, "The assertion on %s takes too long on this answer; make its pattern or path simpler.", clean(a.Source, 100))
 	}
 	if a.Severity == uptime.SeverityDegraded {
 		out.verdict = uptime.VerdictDegraded

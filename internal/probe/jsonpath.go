@@ -146,20 +146,88 @@ func parsePath(s string) (jp.Expr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a JSONPath: %v", err)
 	}
-	descents, filters := 0, 0
-	for _, f := range expr {
-		switch f.(type) {
-		case jp.Descent:
-			descents++
-		case *jp.Filter, *jp.Proc:
-			filters++
-		}
-	}
-	if descents > 1 || filters > 1 || filters == 1 && strings.Count(s, "..") > 1 || strings.Count(s, "$") > 1 && filters > 0 {
+	var c pathCost
+	c.add(expr)
+	switch {
+	case c.descents > 1 || c.filters > 1 || c.filters == 1 && strings.Count(s, "..") > 1 || c.roots > 1:
 		return nil, fmt.Errorf("may hold one .. and one filter, and no $ inside it: more could take too long")
+	case c.union > 64:
+		return nil, fmt.Errorf("may hold lists such as [0,1] that come to 64 combinations at most")
+	case c.many > 1:
+		return nil, fmt.Errorf("may hold one query inside its filter that finds several values")
+	case c.patterns:
+		return nil, fmt.Errorf("may not hold patterns, which could take too long; use the operator matches")
 	}
 	return expr, nil
 }
+
+// pathCost is what can make a path dear: each step of a plain one visits a value at
+// most once.
+type pathCost struct {
+	descents, filters, roots int
+	union                    int  // how often lists of keys may lead to one value
+	many                     int  // queries inside filters that find several values: they are combined
+	patterns                 bool // inside filters, which would try them on every value
+}
+
+func (c *pathCost) add(x jp.Expr) {
+	c.union = max(c.union, 1)
+	for _, f := range x {
+		switch f := f.(type) {
+		case jp.Root:
+			c.roots++
+		case jp.Descent:
+			c.descents++
+		case jp.Union:
+			c.union = min(c.union*len(f), 1000)
+		case *jp.Proc:
+			c.filters += 2 // not ours to run
+		case *jp.Filter:
+			c.filters++
+			c.condition(f)
+		}
+	}
+}
+
+// condition adds what a filter holds: a form, or one query whose existence is asked.
+// The library does not show the latter (Inspect panics), but writes it down.
+func (c *pathCost) condition(f *jp.Filter) {
+	form := func() (form *jp.Form) {
+		defer func() { _ = recover() }()
+		return f.Inspect()
+	}()
+	if form != nil {
+		c.side(form)
+		return
+	}
+	query, err := jp.ParseString(strings.TrimSuffix(strings.TrimPrefix(f.String(), "[?("), ")]"))
+	if err != nil {
+		c.many = 2 // not understood, so refused
+	}
+	c.side(query)
+}
+
+// side is one side of an operator in a filter.
+func (c *pathCost) side(v any) {
+	switch v := v.(type) {
+	case *jp.Form:
+		switch v.Op {
+		case "match", "search", "~=", "=~":
+			c.patterns = true
+		}
+		c.side(v.Left)
+		c.side(v.Right)
+	case jp.Expr:
+		if !v.Normal() && !onlyNormal(v) {
+			c.many++
+		}
+		c.add(v)
+	}
+}
+
+// onlyNormal is Normal for an expression that a script marks with a fragment of its
+// own at the front.
+func onlyNormal(x jp.Expr) bool { return len(x) > 1 && x[1:].Normal() }
 
 var jsonOps = []string{"exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
 	"matches", "not_matches", "length", "min_length", "max_length"}

@@ -306,9 +306,13 @@ func (r *session) judge(upTo stage) *fault {
 		if a.stage > upTo || r.results[i].judged {
 			continue
 		}
-		r.results[i] = a.judge(&r.facts)
+		if time.Since(r.deadline) > cutAfter {
+			r.results[i] = found{costly: true} // those before took it all
+		} else {
+			r.results[i] = a.evaluate(&r.facts)
+		}
 		r.results[i].judged = true
-		if f := r.results[i].fault(a); f != nil && f.verdict == uptime.VerdictDown && first == nil {
+		if f := r.results[i].fault(a); f != nil && f.verdict != uptime.VerdictDegraded && first == nil {
 			first = f
 		}
 	}
