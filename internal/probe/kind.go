@@ -124,5 +124,5 @@ func (c *plainCheck) Run(parent context.Context, attempt Attempt) Outcome {
 	if f == nil {
 		f = r.ended() // a driver may swallow the deadline
 	}
-	return r.conclude(f, time.Since(r.start), nil)
+	return r.conclude(f, time.Since(r.start)-r.waited, nil)
 }

@@ -50,6 +50,7 @@ type session struct {
 	tlsTrace tlsTrace
 	tlsFirst bool // TLS was spoken before anything else
 	phases   uptime.Phases
+	waited   time.Duration // spent listening for bad news (see listen): no part of the duration
 	facts    facts
 	results  []found         // one per assertion evaluated so far
 	seen     uptime.Evidence // what the type itself wants shown
@@ -251,6 +252,19 @@ func (r *session) driverTLS(host string) *tls.Config {
 		return err
 	}
 	return cfg
+}
+
+// listen reads from conn what comes within a moment, and returns an error that is a
+// timeout when nothing does. It is for a server that has all it needs and may yet
+// take it back; how long we listen says nothing about the target, so that it is no
+// part of the check's duration, and it never uses up the check's time.
+func (r *session) listen(conn net.Conn, b []byte, moment time.Duration) (int, error) {
+	begin := time.Now()
+	_ = conn.SetReadDeadline(begin.Add(min(moment, r.deadline.Sub(begin)/2)))
+	n, err := conn.Read(b)
+	_ = conn.SetReadDeadline(r.deadline)
+	r.waited += time.Since(begin)
+	return n, err
 }
 
 // note keeps the first fault a driver ran into.
