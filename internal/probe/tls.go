@@ -56,6 +56,7 @@ type tlsClient struct {
 type tlsTrace struct {
 	chain     []*x509.Certificate
 	certAsked bool // the server wanted a client certificate and we had none
+	certSent  bool // it wanted one and got ours
 	version   uint16
 	weak      bool // an RSA key of the chain is too short
 }
@@ -121,6 +122,7 @@ func (t *tlsClient) config(host string, own bool, tr *tlsTrace) *tls.Config {
 		NextProtos:         t.protocols,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if own && t.cert != nil {
+				tr.certSent = true
 				return t.cert, nil
 			}
 			tr.certAsked = true
@@ -267,7 +269,7 @@ func (tr *tlsTrace) handshakeFault(err error) *fault {
 		return down(uptime.TLSVersion, "The server speaks none of the TLS versions we do.")
 	case alert == alertUnrecognizedName:
 		return down(uptime.TLSHostname, "The server knows no site of the name it was asked for.")
-	case tr.certAsked || alert == alertCertificateRequired:
+	case tr.certAsked, tr.certRefused(err):
 		return down(uptime.TLSClientCert, "The server wants a client certificate, and the monitor has none it accepts.")
 	case alerted:
 		return down(uptime.TLSHandshake, "The server ended the TLS handshake with alert %d.", alert)
@@ -299,8 +301,12 @@ func remoteAlert(err error) (code uint8, ok bool) {
 // TLS 1.3 tells only after the handshake.
 func (tr *tlsTrace) certRefused(err error) bool {
 	alert, ok := remoteAlert(err)
-	return ok && (tr.certAsked || alert == alertCertificateRequired)
+	return ok && (tr.certAsked || alert == alertCertificateRequired || tr.certSent && aboutCert(alert))
 }
+
+// aboutCert reports whether an alert is one of bad_certificate to certificate_unknown
+// or unknown_ca; after we sent a certificate it is about that one.
+func aboutCert(alert uint8) bool { return 42 <= alert && alert <= 46 || alert == 48 }
 
 // soonestExpiry is the certificate of the chain that ends first.
 func soonestExpiry(chain []*x509.Certificate) *x509.Certificate {
