@@ -59,6 +59,7 @@ func New(env Env) *Set {
 		newWebSocket(),
 		newPostgres(),
 		newTCP(),
+		newHandshake(),
 	)
 }
 

@@ -17,8 +17,8 @@ const (
 	// connection is watched for taking it back. A port whose program is gone behind a
 	// proxy or in a container resets at once.
 	resetWait = 100 * time.Millisecond
-	// certWait replaces it where the server asked for a client certificate and got
-	// none: in TLS 1.3 it refuses only after the handshake (RFC 8446 §4.4.2.4).
+	// certWait replaces it where the server asked for a client certificate: in TLS 1.3
+	// it refuses only after the handshake (RFC 8446 §4.4.2.4).
 	certWait = time.Second
 	// quietAfter the last segment, a banner counts as complete.
 	quietAfter = 250 * time.Millisecond
@@ -103,7 +103,7 @@ func (c *tcpCheck) run(r *session) *fault {
 // close it, or say something: what it says is shown.
 func (r *session) watch(c *conversation) *fault {
 	moment := resetWait + r.phases.Connect
-	if r.tlsTrace.certAsked {
+	if r.tlsTrace.certAsked || r.tlsTrace.certSent {
 		moment = certWait
 	}
 	b := make([]byte, evidenceBody)
