@@ -58,6 +58,7 @@ func New(env Env) *Set {
 		newHTTP(),
 		newWebSocket(),
 		newPostgres(),
+		newSMTP(),
 		newTCP(),
 		newHandshake(),
 	)
