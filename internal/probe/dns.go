@@ -34,7 +34,7 @@ func (r resolver) lookup(parent, ctx context.Context, network, host string) ([]n
 	tap := &dnsTap{resolver: r, host: canonical(host)}
 	res := net.Resolver{PreferGo: true, Dial: tap.dial}
 	addrs, err := res.LookupNetIP(ctx, network, host)
-	if err != nil {
+	if err != nil || tap.foreign() {
 		return nil, tap.fault(parent, host, err)
 	}
 	for i := range addrs {
@@ -53,6 +53,7 @@ type dnsTap struct {
 
 	mu        sync.Mutex // guards what follows
 	answers   map[uptime.Reason]bool
+	good      bool  // some answer has an address of the name it is about
 	truncated bool  // an answer said to ask again over TCP
 	answered  bool  // some server sent something with our id
 	ownErr    error // no socket, or not allowed
@@ -105,13 +106,25 @@ func (t *dnsTap) message(id [2]byte, b []byte) {
 		t.truncated = true
 		return
 	}
-	if reason == uptime.ReasonOK || name != "" && name != t.host {
-		return // good, or about a name of the search list
+	if reason == uptime.ReasonOK {
+		t.good = true
+		return
+	}
+	if name != "" && name != t.host {
+		return // about a name of the search list
 	}
 	if t.answers == nil {
 		t.answers = map[uptime.Reason]bool{}
 	}
 	t.answers[reason] = true
+}
+
+// foreign reports whether all addresses that came belong to names nobody asked for.
+// The standard resolver takes them all the same.
+func (t *dnsTap) foreign() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.answers[uptime.DNSNoData] && !t.good
 }
 
 // classify reads an answer: the name asked for, whether it is cut, and what is

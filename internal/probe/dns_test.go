@@ -97,6 +97,7 @@ func TestDNS(t *testing.T) {
 		"REFUSED":                        {code(dnsmessage.RCodeRefused), "any", uptime.VerdictDown, uptime.DNSRefused},
 		"no records":                     {code(dnsmessage.RCodeSuccess), "any", uptime.VerdictDown, uptime.DNSNoData},
 		"no AAAA when IPv6 is asked for": {func(id uint16, q dnsmessage.Question) []byte { return a(id, q, loopback(name)) }, "6", uptime.VerdictDown, uptime.DNSNoData},
+		"an address of another name is no address": {func(id uint16, q dnsmessage.Question) []byte { return a(id, q, loopback("other.test.")) }, "any", uptime.VerdictDown, uptime.DNSNoData},
 		"an alias loop": {func(id uint16, q dnsmessage.Question) []byte {
 			return reply(id, q, 0, cname(name, "b.test."), cname("b.test.", name))
 		}, "any", uptime.VerdictDown, uptime.DNSLoop},
