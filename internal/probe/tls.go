@@ -22,7 +22,7 @@ import (
 // minRSABits below which a key is weak (NIST SP 800-131A).
 const minRSABits = 2048
 
-// alertProtocolVersion and the others are of RFC 8446 §6.
+// Alerts of RFC 8446 §6.
 const (
 	alertProtocolVersion     = 70
 	alertUnrecognizedName    = 112

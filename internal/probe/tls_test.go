@@ -136,13 +136,7 @@ func TestTLS(t *testing.T) {
 	old10.MinVersion, old10.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	only12, only13 := of(good), of(good)
 	only12.MaxVersion, only13.MinVersion = tls.VersionTLS12, tls.VersionTLS13
-	clientKey := newKey(t)
-	client := issue(t, ca, template("client"), clientKey)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(clientKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mine := tlsConfig{ClientCertPEM: client.pem(), ClientKeyPEM: uptime.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))}
+	mine := certOf(t, ca)
 	for name, tt := range map[string]tlsCase{
 		"a good chain is up":                      {server: of(good), verdict: up},
 		"a good intermediate is up":               {server: of(chainOf(t, mid, nil, mid)), verdict: up},
@@ -163,6 +157,8 @@ func TestTLS(t *testing.T) {
 		"TLS 1.1 at most is tls_version":          {server: old10, verdict: down, reason: uptime.TLSVersion},
 		"a client certificate wanted, TLS 1.2":    {server: wants(tls.VersionTLS12), verdict: down, reason: uptime.TLSClientCert},
 		"a client certificate wanted, TLS 1.3":    {server: wants(0), verdict: down, reason: uptime.TLSClientCert},
+		"a client certificate of another CA":      {server: wants(0), options: certOf(t, other), verdict: down, reason: uptime.TLSClientCert},
+		"one of another CA, TLS 1.2":              {server: wants(tls.VersionTLS12), options: certOf(t, other), verdict: down, reason: uptime.TLSClientCert},
 		"a client certificate wanted and given":   {server: wants(0), options: mine, verdict: up},
 		"an RSA key of 1024 bits degrades":        {server: of(weakRSA(t, ca)), verdict: uptime.VerdictDegraded, reason: uptime.TLSWeak},
 	} {
@@ -176,6 +172,18 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// certOf are the options of a monitor with a client certificate of ca.
+func certOf(t *testing.T, ca authority) tlsConfig {
+	t.Helper()
+	key := newKey(t)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tlsConfig{ClientCertPEM: issue(t, ca, template("client"), key).pem(),
+		ClientKeyPEM: uptime.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))}
 }
 
 // weakRSA is a server certificate with a 1024 bit key. The key is generated here
@@ -218,6 +226,7 @@ func TestHandshakesThatNeverHappen(t *testing.T) {
 			_ = c.(*net.TCPConn).SetLinger(0)
 		}, uptime.TLSHandshake},
 		"an alert is":            {func(c net.Conn) { _, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 40}) }, uptime.TLSHandshake},
+		"an unknown name is not": {func(c net.Conn) { _, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 112}) }, uptime.TLSHostname},
 		"a version alert is not": {func(c net.Conn) { _, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 70}) }, uptime.TLSVersion},
 		"a hang is tls_timeout":  {func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, uptime.TLSTimeout},
 	} {
