@@ -31,8 +31,10 @@ type document struct {
 	err   error
 }
 
-// parseJSON refuses depth and breadth beyond the bounds before it builds anything.
+// parseJSON refuses depth and breadth beyond the bounds before it builds anything. A
+// byte order mark, which some servers put first, is ignored (RFC 8259 §8.1).
 func parseJSON(b []byte) *document {
+	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	if err := measureJSON(b); err != nil {
 		return &document{err: err}
 	}
