@@ -137,6 +137,9 @@ func (r *httpRun) readHead() *fault {
 		if err != nil {
 			return r.headFault(err, false)
 		}
+		if resp.ProtoMajor != 1 {
+			return down(uptime.Protocol, "The server answers in %s, which nobody asked for.", clean(resp.Proto, 20))
+		}
 		r.response = resp
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			return nil
@@ -158,12 +161,13 @@ func (r *httpRun) headFault(err error, silent bool) *fault {
 	if r.source.left == 0 {
 		return down(uptime.HeadersLarge, "The response head is larger than %d KiB.", maxHead>>10)
 	}
+	late := isTimeout(err) || r.ctx.Err() != nil // the connection may have been cut by us
 	switch {
-	case isTimeout(err) && silent:
+	case late && silent:
 		return down(uptime.Timeout, "The server accepted the request and sent no byte within %s.", r.timeout)
-	case isTimeout(err):
+	case late:
 		return down(uptime.Timeout, "The response head was not complete within %s.", r.timeout)
-	case r.tlsTrace.certAsked && silent:
+	case r.tlsTrace.certAsked && silent, r.tlsTrace.certRefused(err):
 		return down(uptime.TLSClientCert, "The server wants a client certificate, and the monitor has none it accepts.")
 	case isReset(err):
 		return down(uptime.ConnReset, "The server reset the connection before it answered.")
@@ -197,10 +201,13 @@ func (r *httpRun) readAll(firstByte time.Time) {
 // bodyFault is what was wrong with the body as such.
 func (r *httpRun) bodyFault() *fault {
 	if err := r.body.err; err != nil {
+		if r.source.err != nil { // of trailers that end early, net/http keeps the cause to itself
+			err = r.source.err
+		}
 		if f := ownFault(r.parent, err); f != nil {
 			return f
 		}
-		if isTimeout(err) {
+		if isTimeout(err) || r.ctx.Err() != nil {
 			return down(uptime.Timeout, "The body was not complete within %s; %d bytes had come.", r.timeout, r.body.bytes)
 		}
 		return framingFault(err)
