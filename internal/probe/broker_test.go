@@ -2,7 +2,9 @@ package probe
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net"
 	"runtime"
@@ -131,6 +133,18 @@ func brokerTLS(t *testing.T) (server *tls.Config, ca string) {
 	t.Helper()
 	authority := newCA(t, authority{}, nil)
 	return &tls.Config{Certificates: []tls.Certificate{chainOf(t, authority, nil)}}, authority.pem()
+}
+
+// brokerPEM is the certificate and key of server as files hold them.
+func brokerPEM(t *testing.T, server *tls.Config) (cert, key string) {
+	t.Helper()
+	pair := server.Certificates[0]
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 // brokerConfig is a config as JSON.

@@ -56,6 +56,7 @@ func New(env Env) *Set {
 	return newSet(env,
 		newGRPC(),
 		newHTTP(),
+		newMQTT(),
 		newWebSocket(),
 		newPostgres(),
 		newSMTP(),
