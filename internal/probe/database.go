@@ -13,7 +13,7 @@ import (
 const (
 	// maxMessage is the longest message of a database's protocol that is read, so that
 	// a length that is only claimed costs nothing.
-	maxMessage = 1 << 20
+	maxMessage = 256 << 10
 	// maxRows is how many rows of an answer are read.
 	maxRows = 1000
 	// maxIterations is how much work a server may ask for before it takes a password.

@@ -58,6 +58,7 @@ func New(env Env) *Set {
 		newHTTP(),
 		newMQTT(),
 		newWebSocket(),
+		newMySQL(),
 		newPostgres(),
 		newSMTP(),
 		newTCP(),
