@@ -83,6 +83,16 @@ func dbSays(parts ...string) func(net.Conn) {
 	}
 }
 
+// dbPieces says text byte by byte, each in a segment of its own, after it was spoken to.
+func dbPieces(c net.Conn, text string) {
+	_, _ = c.Read(make([]byte, 4096))
+	for i := range len(text) {
+		_, _ = c.Write([]byte{text[i]})
+		<-time.After(5 * time.Millisecond)
+	}
+	dbSays()(c)
+}
+
 // dbEndless says head, if any, and then text without end.
 func dbEndless(head, text string) func(net.Conn) {
 	return func(c net.Conn) {

@@ -203,24 +203,12 @@ func TestPostgres(t *testing.T) {
 		"it shuts down in the query":      {serve: postgresSays(t, login, began, postgresError("57P01", "terminating connection due to administrator command")), config: as("a", "", "select 1"), verdict: down, reason: uptime.NotReady},
 		"it stops in the query":           {serve: postgresSays(t, login, began), config: as("a", "", "select 1"), timeout: short, verdict: down, reason: uptime.Timeout},
 		"it repeats the password to us":   {serve: postgresSays(t, postgresError("28P01", "no: "+dbCanary)), config: as("a", "", ""), verdict: down, reason: uptime.AuthFailed, says: "no: " + uptime.Redacted},
-		"it answers in several segments":  {serve: postgresSplit("R\x00\x00\x00\x08\x00\x00\x00\x03"), config: none, verdict: up},
+		"it answers in several segments":  {serve: func(c net.Conn) { dbPieces(c, "R\x00\x00\x00\x08\x00\x00\x00\x03") }, config: none, verdict: up},
 		"it sends a login it cannot have": {serve: dbSays("R\x00\x00\x00\x08\x00\x00\x00\x63"), config: none, verdict: down, reason: uptime.Protocol},
 	} {
 		strangers[name] = tt
 	}
 	t.Run("fake", func(t *testing.T) { dbCases(t, "postgres", strangers) })
-}
-
-// postgresSplit says text byte by byte, each in a segment of its own.
-func postgresSplit(text string) func(net.Conn) {
-	return func(c net.Conn) {
-		_, _ = c.Read(make([]byte, 1024))
-		for i := range len(text) {
-			_, _ = c.Write([]byte{text[i]})
-			<-time.After(5 * time.Millisecond)
-		}
-		dbSays()(c)
-	}
 }
 
 // TestPostgresTakesNothingFromItsSurroundings sets what libpq and pgx would read.

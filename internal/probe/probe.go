@@ -63,6 +63,7 @@ func New(env Env) *Set {
 		newSMTP(),
 		newTCP(),
 		newHandshake(),
+		newRedis(),
 	)
 }
 
