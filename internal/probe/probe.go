@@ -55,6 +55,7 @@ func New(env Env) *Set {
 	}
 	return newSet(env,
 		newGRPC(),
+		newDNS(),
 		newHTTP(),
 		newMQTT(),
 		newWebSocket(),
