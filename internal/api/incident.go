@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vedette/internal/middleware"
+	"vedette/internal/service"
 	"vedette/internal/uptime"
 )
 
@@ -26,8 +27,24 @@ type incidentJSON struct {
 	Resolution     string           `json:"resolution,omitempty"`
 	Opening        *uptime.Evidence `json:"opening_evidence,omitempty"`
 	Recovery       *uptime.Evidence `json:"recovery_evidence,omitempty"`
+	Evidence       *evidenceJSON    `json:"evidence,omitempty" doc:"What was seen before and at the beginning; of one incident, and not for a viewer"`
 	Timeline       []lineJSON       `json:"timeline,omitempty" nullable:"false"`
 	Deliveries     []deliveryJSON   `json:"deliveries,omitempty" nullable:"false"`
+}
+
+// evidenceJSON is the first failing check beside the last good one.
+type evidenceJSON struct {
+	FirstBad   *uptime.Sight `json:"first_bad" doc:"The opening evidence, with its time"`
+	LastGood   *uptime.Sight `json:"last_good,omitempty" doc:"A check from before, about an hour older than last_good_at at most; absent if none was kept"`
+	Difference []string      `json:"difference" nullable:"false" doc:"What changed between the two, a sentence each"`
+}
+
+func showEvidence(d service.IncidentDetail) *evidenceJSON {
+	i := d.Incident
+	if i.Opening == nil {
+		return nil
+	}
+	return &evidenceJSON{&uptime.Sight{At: i.FirstBadAt.UTC(), Evidence: *i.Opening}, i.LastGood, filled(d.Difference)}
 }
 
 type lineJSON struct {
@@ -86,6 +103,7 @@ func (s *server) incident(ctx context.Context, in *ByID) (*incidentOut, error) {
 		return nil, err
 	}
 	out := &incidentOut{showIncident(d.Incident)}
+	out.Body.Evidence = showEvidence(d)
 	for _, e := range d.Timeline {
 		out.Body.Timeline = append(out.Body.Timeline, showLine(e))
 	}

@@ -17,6 +17,9 @@ func alertBody(in *uptime.Incident, m *uptime.Monitor, evidence *uptime.Evidence
 		Monitor:  uptime.AlertMonitor{ID: m.ID, Name: m.Name, Type: m.Type, Target: uptime.PublicTarget(m.Target), Tags: append([]string{}, m.Tags...)},
 		Evidence: evidence,
 	}
+	if in.Open() && in.LastGood != nil {
+		b.Difference = uptime.Difference(&in.LastGood.Evidence, evidence)
+	}
 	if !in.Open() {
 		b.Incident.Seconds = int64(in.ResolvedAt.Sub(in.FirstBadAt) / time.Second)
 	}

@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"maps"
 	"time"
 
 	"vedette/internal/evaluate"
@@ -22,7 +23,7 @@ const resolutionRecovered = "recovered"
 // through unknown any number of times without a word. A monitor that is believed
 // down without an open incident had it ended by a person; it starts afresh.
 func (Manager) Decide(f uptime.Facts) uptime.Change {
-	d := decision{f: &f, state: f.State, open: copyOf(f.Open), lastGood: f.LastGood,
+	d := decision{f: &f, state: f.State, open: copyOf(f.Open), lastGood: f.LastGood, lastSeen: maps.Clone(f.LastSeen),
 		policy: uptime.Policy{Confirm: f.Monitor.Confirm, Interval: f.Monitor.Interval, Regions: f.Monitor.Regions, Revision: f.Monitor.Revision}}
 	if f.Open == nil {
 		d.state = evaluate.Forget(d.state)
@@ -50,6 +51,7 @@ type decision struct {
 	superseded []uptime.ResultKey
 	transition *uptime.Transition // from the first verdict to the last
 	lastGood   time.Time
+	lastSeen   map[string]uptime.Sight
 
 	open *uptime.Incident // the open incident: a copy of Facts.Open, or one of a step
 	gap  *uptime.Gap      // the open gap, likewise
@@ -88,6 +90,12 @@ func (d *decision) take(i int) {
 	}
 	if r.Verdict.Good() && r.StartedAt.After(d.lastGood) {
 		d.lastGood = r.StartedAt
+	}
+	if r.Keep && r.Verdict.Good() && r.Evidence != nil {
+		if d.lastSeen == nil {
+			d.lastSeen = map[string]uptime.Sight{}
+		}
+		d.lastSeen[r.Region] = uptime.Sight{At: r.StartedAt, Region: r.Region, Evidence: *r.Evidence}
 	}
 }
 
@@ -130,6 +138,9 @@ func (d *decision) begin(t uptime.Transition, i int) {
 	if d.lastGood.Before(t.At) {
 		in.LastGoodAt = d.lastGood
 	}
+	if seen, ok := d.lastSeen[d.f.Results[i].Region]; ok && seen.At.Before(t.At) {
+		in.LastGood = &seen
+	}
 	d.open, d.home = in, d.incidents
 	d.incidents++
 	d.step(d.home).Open = in
@@ -138,8 +149,13 @@ func (d *decision) begin(t uptime.Transition, i int) {
 }
 
 // opening is the evidence of the first failing result of the streak that result i
-// ended, as far as the results reach back; earlier ones are not among the facts.
+// ended, or of the first that is among the facts.
 func (d *decision) opening(t uptime.Transition, i int) *uptime.Evidence {
+	for j := range d.f.FirstBad {
+		if r := &d.f.FirstBad[j]; r.StartedAt.Equal(t.At) && r.Evidence != nil {
+			return r.Evidence
+		}
+	}
 	for j := range d.f.Results[:i] {
 		r := &d.f.Results[j]
 		if r.Verdict == uptime.VerdictDown && !r.StartedAt.Before(t.At) && r.Evidence != nil && !d.isSuperseded(r) {

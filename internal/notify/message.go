@@ -13,6 +13,7 @@ const (
 	maxSubjectName = 80  // bytes of a monitor's name in a subject
 	maxBodyShown   = 600 // bytes of the target's response in a message
 	maxDiagnosis   = 8   // lines about what else was found out
+	maxDifference  = 8   // lines about what changed
 )
 
 // fact is one labelled line of a message.
@@ -47,6 +48,9 @@ func write(a uptime.Alert) message {
 	m := message{State: "down", Why: oneLine(in.Message), Facts: facts(a, resolved), Footer: footer(a)}
 	if !resolved && a.Body.Evidence != nil {
 		m.Seen = seen(a.Body.Evidence)
+		for _, d := range a.Body.Difference[:min(len(a.Body.Difference), maxDifference)] {
+			m.Seen = append(m.Seen, fact{"Changed", cut(oneLine(d), 300)})
+		}
 		m.Body = cut(printable(a.Body.Evidence.Body), maxBodyShown)
 	}
 	name := cut(oneLine(a.Body.Monitor.Name), maxSubjectName)

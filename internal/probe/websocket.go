@@ -21,7 +21,7 @@ import (
 // Bounds of a WebSocket check.
 const (
 	maxFrames = 1 << 20     // bytes of one message that is looked at
-	farewell   = time.Second // how long a server may take to answer our goodbye; it is not judged
+	farewell  = time.Second // how long a server may take to answer our goodbye; it is not judged
 )
 
 // websocketConfig is the config of a WebSocket monitor.

@@ -11,6 +11,7 @@ import (
 // IncidentDetail is an incident with what happened around it.
 type IncidentDetail struct {
 	Incident   uptime.Incident
+	Difference []string // from the last good check to the first bad one
 	Timeline   []uptime.Event
 	Deliveries []uptime.Delivery
 }
@@ -43,12 +44,15 @@ func (s *Service) Incident(ctx context.Context, a Actor, id int64) (IncidentDeta
 	var d IncidentDetail
 	d.Incident, d.Timeline, d.Deliveries, err = s.store.Incident(ctx, owner, id)
 	d.Incident = incidentView(a, d.Incident)
+	if good := d.Incident.LastGood; good != nil {
+		d.Difference = uptime.Difference(&good.Evidence, d.Incident.Opening)
+	}
 	return d, err
 }
 
 func incidentView(a Actor, i uptime.Incident) uptime.Incident {
 	if a.viewer() {
-		i.Opening, i.Recovery = nil, nil
+		i.LastGood, i.Opening, i.Recovery = nil, nil, nil
 	}
 	return i
 }

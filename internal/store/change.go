@@ -153,7 +153,7 @@ func (w *changes) write(cs []*uptime.Change) error {
 	return w.writeAlerts(alerts, func(monitor, id int64) { w.alerts[monitor] = append(w.alerts[monitor], id) })
 }
 
-// updateIncidents never writes opening evidence again, and what is resolved stays so.
+// updateIncidents never writes the evidence before the outage again, and what is resolved stays so.
 func (w *changes) updateIncidents(cs []*uptime.Change) error {
 	var rows [][]any
 	for _, c := range cs {
@@ -194,11 +194,15 @@ func (w *changes) openIncidents(cs []*uptime.Change) (map[*uptime.Incident]int64
 		if err != nil {
 			return nil, err
 		}
+		seen, err := evidenceText(i.LastGood)
+		if err != nil {
+			return nil, err
+		}
 		byMonitor[i.MonitorID] = i
 		rows = append(rows, []any{string(i.Kind), i.MonitorID, i.OwnerID, i.MonitorName, string(i.Reason), i.Message, micro(i.LastGoodAt),
-			micro(i.FirstBadAt), micro(i.ConfirmedAt), opening, micro(i.ResolvedAt), i.Resolution, recovery})
+			micro(i.FirstBadAt), micro(i.ConfirmedAt), seen, opening, micro(i.ResolvedAt), i.Resolution, recovery})
 	}
-	const columns = `kind, monitor_id, owner_id, monitor_name, reason, message, last_good_at, first_bad_at, confirmed_at, opening, resolved_at, resolution, recovery`
+	const columns = `kind, monitor_id, owner_id, monitor_name, reason, message, last_good_at, first_bad_at, confirmed_at, last_good, opening, resolved_at, resolution, recovery`
 	opened := make(map[*uptime.Incident]int64, len(rows))
 	if len(rows) == 0 {
 		return nil, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"vedette/internal/uptime"
@@ -154,6 +155,12 @@ func (s *Store) addResults(ctx context.Context, tx *sql.Tx, fs []uptime.Facts, a
 		if n.keys[r.ResultKey] {
 			continue
 		}
+		if f.Open == nil && beganStreak(f, r) {
+			if err := s.loadEvidence(ctx, tx, r); err != nil {
+				return wrap("read evidence", err)
+			}
+			f.FirstBad = append(f.FirstBad, *r)
+		}
 		if r.Verdict == uptime.VerdictUp && r.ScheduledAt.After(f.Latest[r.Region]) {
 			f.Latest[r.Region] = r.ScheduledAt
 		}
@@ -173,7 +180,47 @@ func (s *Store) addResults(ctx context.Context, tx *sql.Tx, fs []uptime.Facts, a
 	for i := range fs {
 		sortResults(fs[i].Results)
 	}
-	return nil
+	return s.addLastSeen(ctx, tx, fs, at)
+}
+
+// beganStreak reports whether r is the first of its region's failures in a row.
+func beganStreak(f *uptime.Facts, r *uptime.CheckResult) bool {
+	return r.Verdict == uptime.VerdictDown && slices.ContainsFunc(f.State.Regions, func(g uptime.RegionState) bool {
+		return g.Region == r.Region && g.Failures > 0 && g.FirstBad.Equal(r.StartedAt)
+	})
+}
+
+// addLastSeen fills LastSeen where an incident may open.
+func (s *Store) addLastSeen(ctx context.Context, tx *sql.Tx, fs []uptime.Facts, at map[int64]int) error {
+	var ids []int64
+	for i := range fs {
+		failing := func(r uptime.CheckResult) bool { return r.Verdict == uptime.VerdictDown }
+		if fs[i].Open == nil && slices.ContainsFunc(fs[i].Results, failing) {
+			ids = append(ids, fs[i].Monitor.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	in, args := s.d.in("monitor_id", 1, ids)
+	q := `SELECT monitor_id, region_id, started_at, evidence FROM last_good WHERE ` + in
+	return wrap("read the last good checks", queryOn(ctx, tx, q, args, func(r row) error {
+		var monitor, region, started int64
+		var text string
+		if err := r.Scan(&monitor, &region, &started, &text); err != nil {
+			return err
+		}
+		seen := uptime.Sight{At: instant(started), Region: s.regionName(region)}
+		if err := json.Unmarshal([]byte(text), &seen.Evidence); err != nil {
+			return err
+		}
+		f := &fs[at[monitor]]
+		if f.LastSeen == nil {
+			f.LastSeen = map[string]uptime.Sight{}
+		}
+		f.LastSeen[seen.Region] = seen
+		return nil
+	}))
 }
 
 // How many slots a decision reads at most, since it happens inside the transaction

@@ -4,33 +4,34 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"vedette/internal/uptime"
 )
 
 const incidentColumns = `i.id, i.kind, i.monitor_id, i.owner_id, i.monitor_name, i.reason, i.message, i.last_good_at, i.first_bad_at, i.confirmed_at,
- i.notified_at, i.resolved_at, i.acknowledged_at, i.acknowledged_by, i.resolution, i.opening, i.recovery`
+ i.notified_at, i.resolved_at, i.acknowledged_at, i.acknowledged_by, i.resolution, i.last_good, i.opening, i.recovery`
 
 func scanIncident(r row) (i uptime.Incident, err error) {
 	var good, bad, confirmed, notified, resolved, acknowledged int64
-	var opening, recovery string
+	var seen, opening, recovery string
 	err = r.Scan(&i.ID, &i.Kind, &i.MonitorID, &i.OwnerID, &i.MonitorName, &i.Reason, &i.Message, &good, &bad, &confirmed,
-		&notified, &resolved, &acknowledged, &i.AcknowledgedBy, &i.Resolution, &opening, &recovery)
+		&notified, &resolved, &acknowledged, &i.AcknowledgedBy, &i.Resolution, &seen, &opening, &recovery)
 	if err != nil {
 		return i, err
 	}
 	i.LastGoodAt, i.FirstBadAt, i.ConfirmedAt = instant(good), instant(bad), instant(confirmed)
 	i.NotifiedAt, i.ResolvedAt, i.AcknowledgedAt = instant(notified), instant(resolved), instant(acknowledged)
-	if opening != "" {
-		if err := json.Unmarshal([]byte(opening), &i.Opening); err != nil {
-			return i, err
-		}
+	return i, errors.Join(readEvidence(seen, &i.LastGood), readEvidence(opening, &i.Opening), readEvidence(recovery, &i.Recovery))
+}
+
+// readEvidence reads what evidenceText wrote; to stays nil when that is nothing.
+func readEvidence[T any](text string, to **T) error {
+	if text == "" {
+		return nil
 	}
-	if recovery != "" {
-		err = json.Unmarshal([]byte(recovery), &i.Recovery)
-	}
-	return i, err
+	return json.Unmarshal([]byte(text), to)
 }
 
 // closeIncident resolves the monitor's open incident, if there is one, because of

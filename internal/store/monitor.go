@@ -243,7 +243,7 @@ func (s *Store) DeleteMonitor(ctx context.Context, owner, id int64) (alerts []in
 		if alerts, err = s.closeIncident(ctx, tx, m, "monitor_deleted", uptime.Now()); err != nil {
 			return err
 		}
-		for _, q := range []string{`DELETE FROM gaps WHERE monitor_id = $1`, `DELETE FROM rollups WHERE monitor_id = $1`, `DELETE FROM monitors WHERE id = $1`} {
+		for _, q := range []string{`DELETE FROM gaps WHERE monitor_id = $1`, `DELETE FROM rollups WHERE monitor_id = $1`, `DELETE FROM last_good WHERE monitor_id = $1`, `DELETE FROM monitors WHERE id = $1`} {
 			if _, err := tx.ExecContext(ctx, q, id); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -120,7 +121,7 @@ func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow, qu
 	}
 	var evidence [][]any
 	for _, w := range fresh {
-		if w.r.Message == "" && w.r.Evidence == nil {
+		if w.r.Verdict == uptime.VerdictUp || w.r.Message == "" && w.r.Evidence == nil {
 			continue
 		}
 		text, err := evidenceText(w.r.Evidence)
@@ -132,10 +133,43 @@ func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, rows []resultRow, qu
 	const columns = `scheduled_at, monitor_id, region_id, attempt, message, evidence`
 	c.values("insert evidence", columns, evidence,
 		`INSERT INTO check_evidence (`+columns+`) SELECT `+columns+` FROM v WHERE true ON CONFLICT DO NOTHING`, nil)
+	if err := c.keepGood(fresh); err != nil {
+		return err
+	}
 	if q := s.d.relax(); quiet && q != "" {
 		c.add("relax the commit", q, nil, nil)
 	}
 	return c.run()
+}
+
+// keepGood appends the keeping of good results' evidence, the newest of each monitor and
+// region.
+func (c *script) keepGood(rows []resultRow) error {
+	type place struct{ monitor, region int64 }
+	newest := map[place]*uptime.CheckResult{}
+	for _, w := range rows {
+		at := place{w.r.MonitorID, w.region}
+		if w.r.Keep && w.r.Verdict.Good() && w.r.Evidence != nil && (newest[at] == nil || newest[at].StartedAt.Before(w.r.StartedAt)) {
+			newest[at] = w.r
+		}
+	}
+	var kept [][]any
+	for at, r := range newest {
+		text, err := evidenceText(r.Evidence)
+		if err != nil {
+			return err
+		}
+		kept = append(kept, []any{at.monitor, at.region, micro(r.StartedAt), text})
+	}
+	// In one order everywhere, so that two transactions do not wait for each other.
+	slices.SortFunc(kept, func(a, b []any) int {
+		return cmp.Or(cmp.Compare(a[0].(int64), b[0].(int64)), cmp.Compare(a[1].(int64), b[1].(int64)))
+	})
+	const columns = `monitor_id, region_id, started_at, evidence`
+	c.values("keep the evidence of good results", columns, kept, `INSERT INTO last_good (`+columns+`) SELECT `+columns+` FROM v WHERE true
+ ON CONFLICT (monitor_id, region_id) DO UPDATE SET started_at = excluded.started_at, evidence = excluded.evidence
+ WHERE last_good.started_at < excluded.started_at`, nil)
+	return nil
 }
 
 // prepare compiles the dialect's inserts, which takes the connection that a
@@ -158,7 +192,8 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
-func evidenceText(e *uptime.Evidence) (string, error) {
+// evidenceText is evidence, or a sight, as it is stored.
+func evidenceText[T any](e *T) (string, error) {
 	if e == nil {
 		return "", nil
 	}

@@ -34,6 +34,8 @@ type AlertBody struct {
 	Incident AlertIncident `json:"incident"`
 	Monitor  AlertMonitor  `json:"monitor"`
 	Evidence *Evidence     `json:"evidence,omitempty"`
+	// Difference is what changed from the last good check to the first bad one.
+	Difference []string `json:"difference,omitempty"`
 }
 
 // AlertIncident is the incident as an alert tells it. Instants are RFC 3339 UTC.

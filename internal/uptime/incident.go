@@ -32,7 +32,10 @@ type Incident struct {
 	AcknowledgedBy int64
 	Resolution     string // "recovered", "monitor_deleted", "monitor_paused", …
 
-	Opening  *Evidence // of the first failing result; never changed once written
+	// LastGood is the last good check before whose evidence was kept, which may be an
+	// hour older than LastGoodAt. Like Opening it never changes once written.
+	LastGood *Sight
+	Opening  *Evidence // of the first failing result
 	Recovery *Evidence // of the recovering result
 }
 

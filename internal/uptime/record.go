@@ -28,6 +28,12 @@ type Facts struct {
 	// LastGood is the start of the last good result before those just inserted; zero
 	// if there is none.
 	LastGood time.Time
+	// LastSeen is, per region, the good check whose evidence is kept. It and FirstBad are
+	// there only when an incident may open.
+	LastSeen map[string]Sight
+	// FirstBad are, with their evidence, the results that began the streaks of failures
+	// which the state knows of, as far as they are found.
+	FirstBad []CheckResult
 	// Latest is, per region, the greatest ScheduledAt of the up results that were
 	// stored before this batch. Up results of a settled region are not folded, so its
 	// cursor does not know of them: an older result that comes after one is late.

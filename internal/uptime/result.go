@@ -59,8 +59,11 @@ type CheckResult struct {
 	// Superseded marks a result that came too late or was made by an older
 	// revision: it is kept, and was never evaluated.
 	Superseded bool
-	// Evidence is kept for results that are not up; nil otherwise.
+	// Evidence is kept for results that are not up.
 	Evidence *Evidence
+	// Keep has the evidence of this good result kept as that of its region's last good
+	// check. It is not stored with the result.
+	Keep bool
 }
 
 // Finished is when the probe ended.

@@ -17,6 +17,7 @@ type compiled struct {
 	check   probe.Check
 	host    string
 	err     error
+	good    goodEvidence
 }
 
 // cache keeps compiled monitors. Only the receiver's goroutine uses it.

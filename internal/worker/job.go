@@ -106,21 +106,30 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 		return r, true
 	}
 	if out.Verdict == uptime.VerdictDown {
-		if reason, local := w.doubt(work, out, clock, t.c.monitor.Timeout); reason != uptime.ReasonOK {
-			out.Verdict, out.Reason = uptime.VerdictUnknown, reason
-			out.Message = "The check failed, and so did this worker's own health: " + out.Message
-			if out.Evidence == nil {
-				out.Evidence = &uptime.Evidence{}
-			}
-			out.Evidence.Local = local
-		}
+		out = w.judge(work, out, clock, t.c.monitor.Timeout)
 	}
+	keep := t.c.good.saw(out, clock, t.c.monitor.Interval)
 	w.m.checks.WithLabelValues(out.Verdict.String(), string(out.Reason)).Inc()
 	return uptime.CheckResult{
 		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt, Attempt: n},
 		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Verdict: out.Verdict, Reason: out.Reason, Message: out.Message,
-		DequeuedAt: t.dequeued, StartedAt: started, Duration: out.Duration, Phases: out.Phases, Evidence: out.Evidence,
+		DequeuedAt: t.dequeued, StartedAt: started, Duration: out.Duration, Phases: out.Phases, Evidence: out.Evidence, Keep: keep,
 	}, false
+}
+
+// judge is a failure with this machine's own health beside it, and unknown where that
+// is in doubt.
+func (w *Worker) judge(work context.Context, out probe.Outcome, started time.Time, timeout time.Duration) probe.Outcome {
+	reason, local := w.doubt(work, out, started, timeout)
+	if reason != uptime.ReasonOK {
+		out.Verdict, out.Reason = uptime.VerdictUnknown, reason
+		out.Message = "The check failed, and so did this worker's own health: " + out.Message
+	}
+	if out.Evidence == nil {
+		out.Evidence = &uptime.Evidence{}
+	}
+	out.Evidence.Local = local
+	return out
 }
 
 // doubt is why a check that started at started and failed is not believed, or
@@ -153,7 +162,7 @@ func (w *Worker) run(work context.Context, t *task, attempt int, leave func()) (
 			leave()
 		}
 	}()
-	return t.c.check.Run(work, probe.Attempt{Number: attempt}), false
+	return t.c.check.Run(work, probe.Attempt{Number: attempt, Evidence: t.c.good.wanted(time.Now())}), false
 }
 
 // record stores r, trying for as long as the job may be in hand.

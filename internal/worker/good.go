@@ -1,0 +1,45 @@
+package worker
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"vedette/internal/probe"
+	"vedette/internal/uptime"
+)
+
+// How often the evidence of a good check is kept, to stand beside that of a failure
+// later. It costs a row of some KB, so it is seldom; and the first is asked for at a
+// random moment, so that a worker which starts does not ask of all monitors at once.
+const (
+	goodEvery  = time.Hour
+	goodSpread = 10 // intervals, at most goodFirst, within which the first is asked for
+	goodFirst  = 10 * time.Minute
+)
+
+// goodEvidence is when the evidence of the next good check of one monitor is wanted.
+type goodEvidence struct {
+	due atomic.Int64 // Unix µs; 0: the monitor was not up yet
+}
+
+// wanted reports whether a check that starts now is to bring its evidence.
+func (g *goodEvidence) wanted(now time.Time) bool {
+	due := g.due.Load()
+	return due != 0 && now.UnixMicro() >= due
+}
+
+// saw notes an outcome, and reports whether its evidence is to be kept. After a failure
+// the next good check brings its own at once: it is how the target recovered.
+func (g *goodEvidence) saw(out probe.Outcome, now time.Time, interval time.Duration) bool {
+	keep := out.Verdict.Good() && out.Evidence != nil && g.wanted(now)
+	switch {
+	case out.Verdict == uptime.VerdictDown:
+		g.due.Store(now.UnixMicro())
+	case keep:
+		g.due.Store(now.Add(goodEvery - goodEvery/20 + rand.N(goodEvery/10)).UnixMicro())
+	case out.Verdict.Good():
+		g.due.CompareAndSwap(0, now.Add(rand.N(min(goodSpread*interval, goodFirst)+1)).UnixMicro())
+	}
+	return keep
+}
