@@ -273,7 +273,7 @@ func follow(rrs []dns.RR, name string, record uint16, seen map[string]bool) answ
 // presentation is the value of a record as a person writes it down.
 func presentation(rr dns.RR) string {
 	if txt, ok := rr.(*dns.TXT); ok {
-		return unescape(strings.Join(txt.Txt, ""))
+		return plainValue(strings.Join(txt.Txt, ""))
 	}
 	value := strings.TrimPrefix(rr.String(), rr.Header().String())
 	switch rr.(type) {
@@ -292,8 +292,8 @@ func presentation(rr dns.RR) string {
 	return strings.Join(fields, " ")
 }
 
-// unescape undoes the escapes of a zone file (RFC 1035 §5.1): \X and \DDD.
-func unescape(s string) string {
+// plainValue undoes the escapes of a zone file (RFC 1035 §5.1): \X and \DDD.
+func plainValue(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\\' || i+1 == len(s) {
