@@ -39,10 +39,15 @@ type httpConfig struct {
 
 // httpAuth is how the monitor proves who it is. Kind "" is none.
 type httpAuth struct {
-	Kind     string        `json:"kind" enum:"none,basic,bearer" doc:"how the monitor proves who it is"`
-	Username string        `json:"username" doc:"of basic"`
-	Password uptime.Secret `json:"password" doc:"of basic"`
-	Token    uptime.Secret `json:"token" doc:"of bearer"`
+	Kind         string        `json:"kind" enum:"none,basic,bearer,digest,oauth2" doc:"how the monitor proves who it is; oauth2 is by client credentials (RFC 6749 §4.4)"`
+	Username     string        `json:"username" doc:"of basic and digest"`
+	Password     uptime.Secret `json:"password" doc:"of basic and digest"`
+	Token        uptime.Secret `json:"token" doc:"of bearer"`
+	TokenURL     string        `json:"token_url" doc:"of oauth2: where tokens are given out; trouble there is down, auth_failed"`
+	ClientID     string        `json:"client_id" doc:"of oauth2"`
+	ClientSecret uptime.Secret `json:"client_secret" doc:"of oauth2"`
+	Scopes       []string      `json:"scopes" max:"50" doc:"of oauth2: what the token is to be good for"`
+	Style        string        `json:"style" enum:"basic,body" doc:"of oauth2: whether the client proves itself in the Authorization header or in the form; a token is kept until shortly before it ends"`
 }
 
 // httpHeader are headers or form fields to send; those that look like credentials
@@ -97,6 +102,10 @@ func newHTTP() Type {
 		},
 		sources: httpSources(),
 		examples: []uptime.CheckExample{{
+			Title: "An API that wants a token", Target: "https://api.example/v1/orders?limit=1",
+			Config:     `{"auth":{"kind":"oauth2","token_url":"https://login.example/token","client_id":"monitor","client_secret":"secret","scopes":["orders.read"]}}`,
+			Assertions: `[{"source":"json","property":"$.orders","op":"min_length","value":1}]`,
+		}, {
 			Title: "A log-in form that must let the monitor in", Target: "https://shop.example/login",
 			Config:     `{"method":"POST","body_type":"form","form":{"user":"monitor","password":"secret"}}`,
 			Assertions: `[{"source":"body","op":"contains","value":"Welcome"}]`,
@@ -114,9 +123,10 @@ func newHTTP() Type {
 type httpCheck struct {
 	common    base
 	cfg       httpConfig
-	body      []byte // of the request
-	bodyType  string // its Content-Type where the headers name none; "" is none
-	request   []byte // of the first hop, ready to send
+	body      []byte       // of the request
+	bodyType  string       // its Content-Type where the headers name none; "" is none
+	request   []byte       // of the first hop, ready to send
+	tokens    *tokenSource // nil unless auth is oauth2
 	userAgent string
 	wantsBody bool // some assertion reads it
 	ownStatus bool // some assertion judges the status
@@ -131,6 +141,7 @@ func compileHTTP(b *builder, cfg *httpConfig, scratch *scratchPool) Check {
 	b.base.secrets = addSecrets(b.base.secrets, slices.Concat(cfg.Headers.secrets(), cfg.Form.secrets(), cfg.Auth.encoded())...)
 	c := &httpCheck{common: b.base, cfg: *cfg, userAgent: b.env.UserAgent, ownStatus: b.asserts("status"), scratch: scratch}
 	c.body, c.bodyType = cfg.requestBody(b.problems)
+	c.tokens = newTokenSource(cfg.Auth, b.env.UserAgent, b.problems)
 	for i := range c.common.assertions {
 		c.wantsBody = c.wantsBody || c.common.assertions[i].stage == stageBody
 	}
@@ -138,7 +149,7 @@ func compileHTTP(b *builder, cfg *httpConfig, scratch *scratchPool) Check {
 		b.problems.Add("config.method", "HEAD has no body for an assertion to look at; use GET")
 	}
 	if c.common.target.url != nil {
-		c.request = c.buildRequest(hop{target: c.common.target, method: cfg.Method, own: true})
+		c.request = c.buildRequest(c.firstHop())
 	}
 	return c
 }
@@ -194,9 +205,16 @@ func (a httpAuth) validate(headers httpHeader, p *uptime.Problems) {
 	switch a.Kind {
 	case "", "none":
 		return
-	case "basic":
+	case "oauth2":
+		if a.ClientID == "" {
+			p.Add("config.auth.client_id", "is missing")
+		}
+	case "digest", "basic":
 		if a.Username == "" && a.Password == "" {
 			p.Add("config.auth.username", "is missing")
+		}
+		if !httpguts.ValidHeaderFieldValue(a.Username) {
+			p.Add("config.auth.username", "holds a control character")
 		}
 		if strings.Contains(a.Username, ":") {
 			p.Add("config.auth.username", "must not hold a colon (RFC 7617)")

@@ -405,5 +405,5 @@ func TestTheHTTPExampleWorks(t *testing.T) {
 		}
 		_, _ = io.WriteString(c, page(`{"status":"up"}`))
 	})
-	runExample(t, "http", 1, "http://"+address+"/health", nil)
+	runExample(t, "http", 2, "http://"+address+"/health", nil)
 }

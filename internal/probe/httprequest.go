@@ -39,6 +39,13 @@ type hop struct {
 	method   string
 	own      bool // still the site the monitor names: credentials may go along
 	dropBody bool // a redirect turned the request into a GET
+	// authorization is the header of that name, for the own site; "" sends none.
+	authorization string
+}
+
+// firstHop is the request to the monitor's own target.
+func (c *httpCheck) firstHop() hop {
+	return hop{target: c.common.target, method: c.cfg.Method, own: true, authorization: c.cfg.Auth.header()}
 }
 
 // buildRequest is the request as bytes. Away from the monitor's own site only
@@ -66,10 +73,8 @@ func (c *httpCheck) buildRequest(h hop) []byte {
 	if c.bodyType != "" && !h.dropBody {
 		add("Content-Type", c.bodyType)
 	}
-	if h.own {
-		if v := c.cfg.Auth.header(); v != "" {
-			add("Authorization", v)
-		}
+	if h.own && h.authorization != "" {
+		add("Authorization", h.authorization)
 	}
 	b = append(b, "Connection: close\r\n"...)
 	if h.dropBody || len(c.body) == 0 && (h.method == http.MethodGet || h.method == http.MethodHead) {
@@ -127,8 +132,11 @@ func travels(key string) bool {
 
 // encoded are forms of the credentials that a target may echo.
 func (a httpAuth) encoded() []string {
-	if a.Kind == "basic" {
+	switch a.Kind {
+	case "basic":
 		return []string{strings.TrimPrefix(a.header(), "Basic ")}
+	case "oauth2":
+		return []string{a.clientLogin(), url.QueryEscape(a.ClientSecret.Reveal())}
 	}
 	return nil
 }
@@ -168,7 +176,7 @@ func (h hop) next(status int, header http.Header) (hop, *fault) {
 	if err != nil {
 		return hop{}, down(uptime.RedirectBad, "The redirect's Location %v.", err)
 	}
-	n := hop{target: t, method: h.method, own: h.own && h.sameSite(t), dropBody: h.dropBody}
+	n := hop{target: t, method: h.method, own: h.own && h.sameSite(t), dropBody: h.dropBody, authorization: h.authorization}
 	// RFC 9110 §15.4: 303 always becomes a GET, 301 and 302 by custom when it was a POST.
 	if status == 303 && h.method != http.MethodHead || (status == 301 || status == 302) && h.method == http.MethodPost {
 		n.method, n.dropBody = http.MethodGet, true

@@ -81,5 +81,5 @@ func TestTheFormExampleWorks(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "Welcome")
 	})
-	runExample(t, "http", 0, target, nil)
+	runExample(t, "http", 1, target, nil)
 }

@@ -19,6 +19,7 @@ type httpRun struct {
 	*scratch
 
 	hop       hop
+	proved    bool // a challenge of this hop was answered
 	redirects []string
 	statuses  []int          // of the responses that said so
 	response  *http.Response // its head; nil until there is one
@@ -28,8 +29,7 @@ type httpRun struct {
 // Run implements Check.
 func (c *httpCheck) Run(parent context.Context, attempt Attempt) Outcome {
 	r := &httpRun{
-		httpCheck: c, session: session{base: &c.common}, scratch: c.scratch.get(),
-		hop: hop{target: c.common.target, method: c.cfg.Method, own: true},
+		httpCheck: c, session: session{base: &c.common}, scratch: c.scratch.get(), hop: c.firstHop(),
 	}
 	defer c.scratch.put(r.scratch)
 	defer r.begin(parent, attempt)()
@@ -41,69 +41,108 @@ func (c *httpCheck) Run(parent context.Context, attempt Attempt) Outcome {
 // response was read to its end and every assertion so far holds.
 func (r *httpRun) follow() *fault {
 	request := r.request
+	if r.tokens != nil {
+		if f := r.bearer(false); f != nil {
+			return f
+		}
+		request = r.buildRequest(r.hop)
+	}
 	for {
 		again, f := r.exchange(request)
 		if f != nil || !again {
 			return f
 		}
-		if len(r.redirects) >= r.cfg.MaxRedirects {
-			return down(uptime.RedirectLimit, "There are more than %d redirects.", r.cfg.MaxRedirects)
+		if isRedirect(r.response.StatusCode) {
+			f = r.redirect()
+		} else {
+			f = r.prove()
 		}
-		next, f := r.hop.next(r.response.StatusCode, r.response.Header)
 		if f != nil {
 			return f
 		}
-		if !next.own && !next.dropBody && len(r.cfg.Form.secrets()) > 0 {
-			return down(uptime.RedirectBad, "The redirect leads to another host, where the form's credentials are not sent.")
-		}
-		if r.hop.secure && !next.secure && !r.cfg.AllowDowngrade {
-			r.facts.degraded = &fault{uptime.VerdictDegraded, uptime.TLSDowngrade, "A redirect leads from https to http."}
-		}
-		r.hop = next
-		r.redirects, r.statuses = append(r.redirects, redactURL(next.url)), append(r.statuses, r.response.StatusCode)
-		request = r.buildRequest(next)
+		request = r.buildRequest(r.hop)
 	}
 }
 
+// redirect goes on to where the response leads.
+func (r *httpRun) redirect() *fault {
+	if len(r.redirects) >= r.cfg.MaxRedirects {
+		return down(uptime.RedirectLimit, "There are more than %d redirects.", r.cfg.MaxRedirects)
+	}
+	next, f := r.hop.next(r.response.StatusCode, r.response.Header)
+	if f != nil {
+		return f
+	}
+	if !next.own && !next.dropBody && len(r.cfg.Form.secrets()) > 0 {
+		return down(uptime.RedirectBad, "The redirect leads to another host, where the form's credentials are not sent.")
+	}
+	if r.hop.secure && !next.secure && !r.cfg.AllowDowngrade {
+		r.facts.degraded = &fault{uptime.VerdictDegraded, uptime.TLSDowngrade, "A redirect leads from https to http."}
+	}
+	if r.cfg.Auth.Kind == "digest" {
+		next.authorization = "" // it is for one path
+	}
+	r.hop, r.proved = next, false
+	r.redirects, r.statuses = append(r.redirects, redactURL(next.url)), append(r.statuses, r.response.StatusCode)
+	return nil
+}
+
+// challenged reports whether the response is a 401 that new credentials may settle.
+func (r *httpRun) challenged() bool {
+	if r.response.StatusCode != http.StatusUnauthorized || !r.hop.own || r.proved {
+		return false
+	}
+	return r.tokens != nil || r.cfg.Auth.Kind == "digest" && r.digest() != ""
+}
+
+// prove answers a challenge, once.
+func (r *httpRun) prove() *fault {
+	r.proved = true
+	if r.tokens != nil {
+		return r.bearer(true)
+	}
+	r.hop.authorization = r.digest()
+	return nil
+}
+
+func (r *httpRun) digest() string {
+	login := digestLogin{r.cfg.Auth.Username, r.cfg.Auth.Password.Reveal(), r.hop.method, r.hop.url.RequestURI(), newNonce()}
+	return login.answer(digestChallenges(r.response.Header.Values("WWW-Authenticate")))
+}
+
 // exchange makes one request on a connection of its own. again says that the
-// response is a redirect to follow.
+// response is a redirect to follow or a challenge to answer.
 func (r *httpRun) exchange(request []byte) (again bool, f *fault) {
 	r.response = nil
-	conn, f := r.unbounded(r.hop.host, r.hop.port)
+	conn, f := r.open()
 	if f != nil {
 		return false, f
 	}
 	defer func() { _ = conn.Close() }()
-	if !r.hop.secure {
-		return r.talk(conn, request)
+	return r.talk(conn, request)
+}
+
+// open connects to the hop.
+func (r *httpRun) open() (net.Conn, *fault) {
+	conn, f := r.unbounded(r.hop.host, r.hop.port)
+	if f != nil || !r.hop.secure {
+		return conn, f
 	}
 	secured, f := r.secure(conn, r.hop.host, r.hop.own)
 	if f != nil {
-		return false, f
+		_ = conn.Close()
+		return nil, f
 	}
-	return r.talk(secured, request)
+	return secured, nil
 }
 
 // talk sends the request and reads the response to its end.
 func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
-	r.source = headLimit{r: conn, left: maxHead}
-	r.reader.Reset(&r.source)
-	_, sendErr := conn.Write(request)
-	sent := time.Now()
-	// A server may answer and close before it has read all: its answer counts.
-	if _, err := r.reader.Peek(1); err != nil {
-		r.phases.FirstByte += time.Since(sent) // the wait belongs to it
-		if sendErr != nil {
-			err = sendErr
-		}
-		return false, r.headFault(err, true)
-	}
-	first := time.Now()
-	r.phases.FirstByte += first.Sub(sent)
-	if f := r.readHead(); f != nil {
+	first, f := r.ask(conn, request)
+	if f != nil {
 		return false, f
 	}
-	if r.cfg.FollowRedirects && isRedirect(r.response.StatusCode) {
+	if r.cfg.FollowRedirects && isRedirect(r.response.StatusCode) || r.challenged() {
 		return true, nil
 	}
 	r.source.left = -1
@@ -120,6 +159,26 @@ func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
 	}
 	r.facts.body, r.facts.whole = r.body.kept, r.body.whole
 	return false, r.judge(stageBody)
+}
+
+// ask sends the request and reads the head of the response, of which the first byte
+// came at first.
+func (r *httpRun) ask(conn net.Conn, request []byte) (first time.Time, f *fault) {
+	r.source = headLimit{r: conn, left: maxHead}
+	r.reader.Reset(&r.source)
+	_, sendErr := conn.Write(request)
+	sent := time.Now()
+	// A server may answer and close before it has read all: its answer counts.
+	if _, err := r.reader.Peek(1); err != nil {
+		r.phases.FirstByte += time.Since(sent) // the wait belongs to it
+		if sendErr != nil {
+			err = sendErr
+		}
+		return first, r.headFault(err, true)
+	}
+	first = time.Now()
+	r.phases.FirstByte += first.Sub(sent)
+	return first, r.readHead()
 }
 
 // readHead reads heads until one is not interim.

@@ -54,6 +54,7 @@ type session struct {
 	facts    facts
 	results  []found         // one per assertion evaluated so far
 	seen     uptime.Evidence // what the type itself wants shown
+	learned  []string        // secrets that this run came by, such as a token
 
 	dialling sync.Mutex // a driver's dials come one after another; it guards trace and phases then
 
@@ -413,8 +414,10 @@ func (r *session) assertionResult(i int) uptime.AssertionResult {
 
 // withoutSecrets blots the monitor's credentials out, where a target echoes them.
 func (r *session) withoutSecrets(s string) string {
-	for _, secret := range r.secrets {
-		s = strings.ReplaceAll(s, secret, uptime.Redacted)
+	for _, secrets := range [][]string{r.secrets, r.learned} {
+		for _, secret := range secrets {
+			s = strings.ReplaceAll(s, secret, uptime.Redacted)
+		}
 	}
 	return s
 }
