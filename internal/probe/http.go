@@ -34,7 +34,10 @@ type httpConfig struct {
 	Auth            httpAuth   `json:"auth"`
 	TLS             tlsConfig  `json:"tls"`
 	netConfig
-	MaxBodyBytes int64 `json:"max_body_bytes" min:"1" max:"16777216" doc:"unpacked bytes of the body that assertions look at; a larger body is down, body_too_large, if they cannot be judged without the rest"`
+	Proxy         string        `json:"proxy" doc:"the URL of a proxy to go through: http://, https:// or socks5://, without a user; the target's name is looked up by the proxy, so that --private-targets judges the proxy's address and a target written as an address, and not what a name means behind the proxy; the environment's proxies never count"`
+	ProxyUsername uptime.Secret `json:"proxy_username" doc:"whom the proxy knows us as"`
+	ProxyPassword uptime.Secret `json:"proxy_password" doc:"and how we prove it"`
+	MaxBodyBytes  int64         `json:"max_body_bytes" min:"1" max:"16777216" doc:"unpacked bytes of the body that assertions look at; a larger body is down, body_too_large, if they cannot be judged without the rest"`
 }
 
 // httpAuth is how the monitor proves who it is. Kind "" is none.
@@ -127,6 +130,7 @@ type httpCheck struct {
 	bodyType  string       // its Content-Type where the headers name none; "" is none
 	request   []byte       // of the first hop, ready to send
 	tokens    *tokenSource // nil unless auth is oauth2
+	proxy     *httpProxy   // nil: connections are direct
 	userAgent string
 	wantsBody bool // some assertion reads it
 	ownStatus bool // some assertion judges the status
@@ -141,7 +145,11 @@ func compileHTTP(b *builder, cfg *httpConfig, scratch *scratchPool) Check {
 	b.base.secrets = addSecrets(b.base.secrets, slices.Concat(cfg.Headers.secrets(), cfg.Form.secrets(), cfg.Auth.encoded())...)
 	c := &httpCheck{common: b.base, cfg: *cfg, userAgent: b.env.UserAgent, ownStatus: b.asserts("status"), scratch: scratch}
 	c.body, c.bodyType = cfg.requestBody(b.problems)
-	c.tokens = newTokenSource(cfg.Auth, b.env.UserAgent, b.problems)
+	c.proxy = newHTTPProxy(cfg, b.problems)
+	if c.proxy != nil {
+		c.common.secrets = addSecrets(c.common.secrets, strings.TrimPrefix(c.proxy.login(), "Basic "))
+	}
+	c.tokens = newTokenSource(cfg.Auth, b.env.UserAgent, c.proxy, b.problems)
 	for i := range c.common.assertions {
 		c.wantsBody = c.wantsBody || c.common.assertions[i].stage == stageBody
 	}

@@ -52,7 +52,8 @@ func (c *httpCheck) firstHop() hop {
 // headers that cannot be credentials are sent.
 func (c *httpCheck) buildRequest(h hop) []byte {
 	b := make([]byte, 0, 512+len(c.body))
-	b = append(b, h.method+" "+h.url.RequestURI()+" HTTP/1.1\r\nHost: "+h.hostHeader()+"\r\n"...)
+	uri, login := c.proxy.formOf(h)
+	b = append(b, h.method+" "+uri+" HTTP/1.1\r\nHost: "+h.hostHeader()+"\r\n"+login...)
 	seen := map[string]bool{}
 	for name, value := range c.cfg.Headers {
 		key := http.CanonicalHeaderKey(name)

@@ -123,8 +123,12 @@ func (r *httpRun) exchange(request []byte) (again bool, f *fault) {
 }
 
 // open connects to the hop.
-func (r *httpRun) open() (net.Conn, *fault) {
-	conn, f := r.unbounded(r.hop.host, r.hop.port)
+func (r *httpRun) open() (conn net.Conn, f *fault) {
+	if r.proxy != nil {
+		conn, f = r.overProxy()
+	} else {
+		conn, f = r.unbounded(r.hop.host, r.hop.port)
+	}
 	if f != nil || !r.hop.secure {
 		return conn, f
 	}
@@ -178,7 +182,13 @@ func (r *httpRun) ask(conn net.Conn, request []byte) (first time.Time, f *fault)
 	}
 	first = time.Now()
 	r.phases.FirstByte += first.Sub(sent)
-	return first, r.readHead()
+	if f := r.readHead(); f != nil {
+		return first, f
+	}
+	if r.response.StatusCode == http.StatusProxyAuthRequired && r.proxy.forwards(r.hop) {
+		return first, proxyRefused()
+	}
+	return first, nil
 }
 
 // readHead reads heads until one is not interim.

@@ -34,7 +34,7 @@ type tokenSource struct {
 }
 
 // newTokenSource is nil for other kinds of auth.
-func newTokenSource(a httpAuth, userAgent string, p *uptime.Problems) *tokenSource {
+func newTokenSource(a httpAuth, userAgent string, proxy *httpProxy, p *uptime.Problems) *tokenSource {
 	if a.Kind != "oauth2" {
 		return nil
 	}
@@ -47,15 +47,15 @@ func newTokenSource(a httpAuth, userAgent string, p *uptime.Problems) *tokenSour
 	if len(a.Scopes) > 0 {
 		form.Set("scope", strings.Join(a.Scopes, " "))
 	}
-	login := ""
+	uri, login := proxy.formOf(hop{target: to})
 	if a.Style == "body" {
 		form.Set("client_id", a.ClientID)
 		form.Set("client_secret", a.ClientSecret.Reveal())
 	} else {
-		login = "Authorization: Basic " + a.clientLogin() + "\r\n"
+		login += "Authorization: Basic " + a.clientLogin() + "\r\n"
 	}
 	body := form.Encode()
-	return &tokenSource{to: to, request: []byte("POST " + to.url.RequestURI() + " HTTP/1.1\r\nHost: " + to.hostHeader() + "\r\n" + login +
+	return &tokenSource{to: to, request: []byte("POST " + uri + " HTTP/1.1\r\nHost: " + to.hostHeader() + "\r\n" + login +
 		"User-Agent: " + userAgent + "\r\nAccept: application/json\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
 		"Connection: close\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)}
 }
