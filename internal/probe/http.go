@@ -34,6 +34,7 @@ type httpConfig struct {
 	Auth            httpAuth   `json:"auth"`
 	TLS             tlsConfig  `json:"tls"`
 	netConfig
+	Version       string        `json:"http_version" enum:"any,1.1,2,h2c" doc:"the version of HTTP: any and 1.1 are HTTP/1.1; 2 is HTTP/2 over TLS, and a server that does not speak it is down; h2c is HTTP/2 without TLS, spoken at once"`
 	Proxy         string        `json:"proxy" doc:"the URL of a proxy to go through: http://, https:// or socks5://, without a user; the target's name is looked up by the proxy, so that --private-targets judges the proxy's address and a target written as an address, and not what a name means behind the proxy; the environment's proxies never count"`
 	ProxyUsername uptime.Secret `json:"proxy_username" doc:"whom the proxy knows us as"`
 	ProxyPassword uptime.Secret `json:"proxy_password" doc:"and how we prove it"`
@@ -141,7 +142,8 @@ func compileHTTP(b *builder, cfg *httpConfig, scratch *scratchPool) Check {
 	cfg.validate(b.problems)
 	b.network(cfg.netConfig)
 	b.tls(cfg.TLS)
-	b.base.tls.protocols = []string{"http/1.1"}
+	b.base.tls.protocols = cfg.protocols()
+	cfg.validateVersion(b.target, b.problems)
 	b.base.secrets = addSecrets(b.base.secrets, slices.Concat(cfg.Headers.secrets(), cfg.Form.secrets(), cfg.Auth.encoded())...)
 	c := &httpCheck{common: b.base, cfg: *cfg, userAgent: b.env.UserAgent, ownStatus: b.asserts("status"), scratch: scratch}
 	c.body, c.bodyType = cfg.requestBody(b.problems)

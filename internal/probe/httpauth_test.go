@@ -212,9 +212,9 @@ func TestTokensAreKeptAndFetchedAgain(t *testing.T) {
 		given("a revoked token", 2)
 		lab.answer.Store(`{"access_token":"wrong-canary","expires_in":"3600"}`)
 		lab.valid.Store("revoked")
-		out := c.Run(t.Context(), Attempt{})
+		c.Run(t.Context(), Attempt{})
 		lab.valid.Store("revoked")
-		out = c.Run(t.Context(), Attempt{})
+		out := c.Run(t.Context(), Attempt{})
 		if evidence, _ := json.Marshal(out); bytes.Contains(evidence, []byte("canary")) {
 			t.Errorf("outcome holds a secret: %s", evidence)
 		}

@@ -26,6 +26,7 @@ var proxySchemes = []scheme{{"http", 8080, false}, {"https", 443, true}, {"socks
 type httpProxy struct {
 	target
 	socks              bool
+	tunnels            bool // also for http:// it is asked for a connection
 	username, password string
 }
 
@@ -51,7 +52,7 @@ func newHTTPProxy(c *httpConfig, p *uptime.Problems) *httpProxy {
 	case len(user) > 255 || len(password) > 255:
 		p.Add("config.proxy_password", "and proxy_username must not be longer than 255 bytes")
 	}
-	return &httpProxy{target: to, socks: to.url.Scheme == "socks5", username: user, password: password}
+	return &httpProxy{target: to, tunnels: c.Version == "h2c", socks: to.url.Scheme == "socks5", username: user, password: password}
 }
 
 // formOf is how a request for h names what it wants (RFC 9112 §3.2), and the header
@@ -76,7 +77,7 @@ func (p *httpProxy) login() string {
 
 // forwards reports whether requests of h are handed to the proxy as a whole, instead
 // of over a connection it makes to the target.
-func (p *httpProxy) forwards(h hop) bool { return p != nil && !p.socks && !h.secure }
+func (p *httpProxy) forwards(h hop) bool { return p != nil && !p.socks && !p.tunnels && !h.secure }
 
 // overProxy connects to the proxy and has it connect to the hop, unless it forwards
 // requests.

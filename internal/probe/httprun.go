@@ -168,6 +168,11 @@ func (r *httpRun) talk(conn net.Conn, request []byte) (again bool, f *fault) {
 // ask sends the request and reads the head of the response, of which the first byte
 // came at first.
 func (r *httpRun) ask(conn net.Conn, request []byte) (first time.Time, f *fault) {
+	if two, f := r.overHTTP2(conn); f != nil {
+		return first, f
+	} else if two {
+		return r.askHTTP2(conn, request)
+	}
 	r.source = headLimit{r: conn, left: maxHead}
 	r.reader.Reset(&r.source)
 	_, sendErr := conn.Write(request)

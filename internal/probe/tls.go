@@ -27,6 +27,7 @@ const (
 	alertProtocolVersion     = 70
 	alertUnrecognizedName    = 112
 	alertCertificateRequired = 116
+	alertNoProtocol          = 120 // RFC 7301 §3.2
 )
 
 // tlsConfig is how a monitor wants TLS spoken.
@@ -55,8 +56,9 @@ type tlsClient struct {
 // tlsTrace is what a handshake leaves for evidence and assertions.
 type tlsTrace struct {
 	chain     []*x509.Certificate
-	certAsked bool // the server wanted a client certificate and we had none
-	certSent  bool // it wanted one and got ours
+	certSent  bool     // it wanted one and got ours
+	offered   []string // protocols, in ALPN
+	certAsked bool     // the server wanted a client certificate and we had none
 	version   uint16
 	weak      bool // an RSA key of the chain is too short
 }
@@ -115,6 +117,7 @@ func (t *tlsClient) config(host string, own bool, tr *tlsTrace) *tls.Config {
 	if own && t.serverName != "" {
 		name = t.serverName
 	}
+	tr.offered = t.protocols
 	return &tls.Config{
 		ServerName:         name,
 		InsecureSkipVerify: true, // VerifyConnection does it
@@ -267,6 +270,8 @@ func (tr *tlsTrace) handshakeFault(err error) *fault {
 	switch {
 	case alert == alertProtocolVersion:
 		return down(uptime.TLSVersion, "The server speaks none of the TLS versions we do.")
+	case alert == alertNoProtocol:
+		return down(uptime.Protocol, "The server speaks none of the protocols it was offered (%s).", strings.Join(tr.offered, ", "))
 	case alert == alertUnrecognizedName:
 		return down(uptime.TLSHostname, "The server knows no site of the name it was asked for.")
 	case tr.certAsked, tr.certRefused(err):
