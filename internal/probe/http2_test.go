@@ -199,7 +199,7 @@ func TestHTTP2Faults(t *testing.T) {
 		}, down, uptime.Protocol},
 		"GOAWAY with an error is": {func(f *http2.Framer, c net.Conn, _ func(...string) []byte) {
 			_ = f.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, []byte("calm"))
-			c.Close()
+			_ = c.(*net.TCPConn).CloseWrite()
 		}, down, uptime.Protocol},
 		"RST_STREAM is": {func(f *http2.Framer, _ net.Conn, _ func(...string) []byte) {
 			_ = f.WriteRSTStream(1, http2.ErrCodeRefusedStream)
@@ -212,7 +212,7 @@ func TestHTTP2Faults(t *testing.T) {
 		"GOAWAY in the body is": {func(f *http2.Framer, c net.Conn, h func(...string) []byte) {
 			head(f, h(":status", "200"), false)
 			_ = f.WriteGoAway(1, http2.ErrCodeInternal, nil)
-			c.Close()
+			_ = c.(*net.TCPConn).CloseWrite()
 		}, down, uptime.Protocol},
 		"garbage is": {func(_ *http2.Framer, c net.Conn, _ func(...string) []byte) {
 			_, _ = c.Write(bytes.Repeat([]byte{0xff}, 64<<10))
@@ -236,11 +236,11 @@ func TestHTTP2Faults(t *testing.T) {
 		"fields without end are headers_too_large": {func(f *http2.Framer, _ net.Conn, h func(...string) []byte) {
 			head(f, h(append([]string{":status", "200"}, slices.Repeat([]string{"x-a", "b"}, 5000)...)...), true)
 		}, down, uptime.HeadersLarge},
-		"a close before the answer": {func(_ *http2.Framer, c net.Conn, _ func(...string) []byte) { c.Close() }, down, uptime.ConnClosed},
+		"a close before the answer": {func(_ *http2.Framer, c net.Conn, _ func(...string) []byte) { _ = c.(*net.TCPConn).CloseWrite() }, down, uptime.ConnClosed},
 		"a close in the body": {func(f *http2.Framer, c net.Conn, h func(...string) []byte) {
 			head(f, h(":status", "200"), false)
 			_ = f.WriteData(1, false, []byte("x"))
-			c.Close()
+			_ = c.(*net.TCPConn).CloseWrite()
 		}, down, uptime.BodyTruncated},
 		"fewer bytes than it announced": {func(f *http2.Framer, _ net.Conn, h func(...string) []byte) {
 			head(f, h(":status", "200", "content-length", "9"), false)
