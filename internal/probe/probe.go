@@ -58,6 +58,7 @@ func New(env Env) *Set {
 		newDNS(),
 		newHTTP(),
 		newMQTT(),
+		newRabbitMQ(),
 		newWebSocket(),
 		newMySQL(),
 		newPostgres(),
