@@ -57,6 +57,7 @@ func New(env Env) *Set {
 		newGRPC(),
 		newDNS(),
 		newHTTP(),
+		newKafka(),
 		newMQTT(),
 		newRabbitMQ(),
 		newWebSocket(),
