@@ -93,6 +93,12 @@ func dbPieces(c net.Conn, text string) {
 	dbSays()(c)
 }
 
+// dbCloses says no more, and takes what comes: a reset would race with the end.
+func dbCloses(c net.Conn) {
+	_ = c.(*net.TCPConn).CloseWrite()
+	_, _ = io.Copy(io.Discard, c)
+}
+
 // dbEndless says head, if any, and then text without end.
 func dbEndless(head, text string) func(net.Conn) {
 	return func(c net.Conn) {
@@ -164,7 +170,7 @@ func dbStrangers(t *testing.T, config map[string]any) map[string]dbCase {
 	return map[string]dbCase{
 		"nothing listens":           {target: dbRefuses(t), config: config, verdict: down, reason: uptime.ConnRefused},
 		"it is silent":              {serve: dbSays(), config: config, timeout: short, verdict: down, reason: uptime.Timeout},
-		"it closes at once":         {serve: func(net.Conn) {}, config: config, verdict: down, reason: uptime.ConnClosed},
+		"it closes at once":         {serve: dbCloses, config: config, verdict: down, reason: uptime.ConnClosed},
 		"it resets when talked to":  {serve: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); _ = c.(*net.TCPConn).SetLinger(0) }, config: config, timeout: 2 * time.Second, verdict: down, reason: uptime.ConnReset},
 		"it is a web server":        {serve: dbEndless("", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), config: config, verdict: down, reason: uptime.Protocol},
 		"it is an SSH server":       {serve: dbEndless("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "\x00\x00\x04\x1c\x0a\x14\x01"), config: config, verdict: down, reason: uptime.Protocol},

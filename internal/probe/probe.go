@@ -61,6 +61,7 @@ func New(env Env) *Set {
 		newMQTT(),
 		newRabbitMQ(),
 		newWebSocket(),
+		newMongoDB(),
 		newMySQL(),
 		newPostgres(),
 		newSMTP(),
