@@ -68,6 +68,7 @@ func New(env Env) *Set {
 		newTCP(),
 		newHandshake(),
 		newRedis(),
+		newPing(),
 	)
 }
 
