@@ -42,16 +42,19 @@ type Options struct {
 	Logger         *slog.Logger
 	TrustedProxies []netip.Prefix
 	Limiter        middleware.Limiter
-	Secure         bool // people reach this installation over TLS
-	PerMinute      int  // requests a minute; see middleware.Options
+	Secure         bool   // people reach this installation over TLS
+	PerMinute      int    // requests a minute; see middleware.Options
+	PublicURL      string // what heartbeats' URLs begin with, without a slash at the end; "" shows their paths
 	Version        string
 }
 
 type server struct {
-	svc   *service.Service
-	hub   *Hub
-	ready []Check
-	log   *slog.Logger
+	svc     *service.Service
+	hub     *Hub
+	ready   []Check
+	log     *slog.Logger
+	limiter middleware.Limiter // nil: no limit
+	public  string
 }
 
 // New makes the handler of everything the process serves over HTTP. Its error is
@@ -60,7 +63,7 @@ func New(o Options) (http.Handler, error) {
 	if o.Service == nil {
 		return nil, errors.New("api: no service")
 	}
-	s := &server{svc: o.Service, hub: o.Hub, ready: o.Ready, log: o.Logger}
+	s := &server{svc: o.Service, hub: o.Hub, ready: o.Ready, log: o.Logger, limiter: o.Limiter, public: o.PublicURL}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -75,10 +78,11 @@ func New(o Options) (http.Handler, error) {
 	if err := s.mountPages(mux, document, o); err != nil {
 		return nil, err
 	}
-	return middleware.Chain(middleware.Options{
+	chain := middleware.Options{
 		Credentials: o.Service, Limiter: o.Limiter, Logger: s.log, TrustedProxies: o.TrustedProxies,
 		Secure: o.Secure, PerMinute: o.PerMinute,
-	}, mux), nil
+	}
+	return s.withPings(middleware.Plain(chain, s.pings()), middleware.Chain(chain, mux)), nil
 }
 
 // NewHealth is what a process without the role api serves: health, readiness and

@@ -234,6 +234,8 @@ func (probes) Validate(m uptime.Monitor) error {
 	return nil
 }
 
+func (probes) Members(string, json.RawMessage) []int64 { return nil }
+
 func (probes) Redact(_ string, c json.RawMessage) (json.RawMessage, error) {
 	var v map[string]any
 	if err := json.Unmarshal(c, &v); err != nil {

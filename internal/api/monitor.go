@@ -62,7 +62,8 @@ func (s *server) monitorOut(ctx context.Context, v uptime.MonitorView, err error
 	if warning != "" {
 		out.Body.Warnings = []string{warning}
 	}
-	return out, nil
+	out.Body.PingURL, err = s.pingURL(ctx, v)
+	return out, err
 }
 
 type monitorIn struct {
@@ -82,7 +83,7 @@ func (s *server) createMonitor(ctx context.Context, in *monitorIn) (*monitorOut,
 			return monitorJSON{}, err
 		}
 		return out.Body, nil
-	}, whole)
+	}, func(m monitorJSON) monitorJSON { m.PingURL = ""; return m })
 	return &monitorOut{ETag: etag(body.Revision), Body: body}, err
 }
 

@@ -29,6 +29,7 @@ type monitorJSON struct {
 	UpdatedAt  time.Time          `json:"updated_at"`
 	State      stateJSON          `json:"state"`
 	IncidentID int64              `json:"incident_id,omitempty" doc:"The open one"`
+	PingURL    string             `json:"ping_url,omitempty" doc:"Of a heartbeat, for those who manage it, when it is read alone: where its pings go. A secret"`
 	Warnings   []string           `json:"warnings,omitempty" nullable:"false" doc:"What you probably did not mean"`
 }
 

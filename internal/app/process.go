@@ -56,7 +56,7 @@ func (p *process) prepare(ctx context.Context) error {
 		return err
 	}
 	p.guard = guard.New(guard.Options{Policy: p.policy, Own: ownServers(ctx, p.cfg)})
-	p.probes = probe.New(probe.Env{Guard: p.guard, UserAgent: userAgent(), Logger: p.log})
+	p.probes = probe.New(probe.Env{Guard: p.guard, UserAgent: userAgent(), Logger: p.log, Facts: p.store})
 	if p.cfg.Demo {
 		if p.demo, p.runDemo, err = startDemo(p.out); err != nil {
 			return err

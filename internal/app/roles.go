@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,12 @@ import (
 // until they are done.
 func (p *process) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	if p.cfg.Has(config.RoleAPI) {
+		// Before anything is checked: a heartbeat is not missing while nobody listened. Alone
+		// on its database, this process knows that nobody did since its former life.
+		noted := p.noteListening(ctx, p.lock != nil)
+		g.Go(func() error { p.listen(ctx, p.lock != nil && !noted); return nil })
+	}
 	if p.recorder != nil {
 		recording, stop := context.WithCancel(context.WithoutCancel(ctx))
 		checks, running := errgroup.WithContext(ctx)
@@ -118,6 +125,35 @@ func (p *process) upkeep(ctx context.Context) {
 	}
 }
 
+// listenEvery is how often it is noted that pings can be received. The store takes
+// three notes missing for a span in which they could not.
+const listenEvery = 10 * time.Second
+
+// listen notes it until ctx ends. returned says that the first note must tell of a
+// return, since it could not be made yet.
+func (p *process) listen(ctx context.Context, returned bool) {
+	t := time.NewTicker(listenEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if p.noteListening(ctx, returned) {
+			returned = false
+		}
+	}
+}
+
+func (p *process) noteListening(ctx context.Context, returned bool) bool {
+	err := p.service.Listening(ctx, returned)
+	if err != nil && ctx.Err() == nil {
+		p.log.Warn("not noted that pings are received", slog.Any("error", err))
+	}
+	return err == nil
+}
+
 // handler is what this process answers over HTTP: the whole API for the role api,
 // health and metrics for every other.
 func (p *process) handler(ctx context.Context, g *errgroup.Group) (http.Handler, error) {
@@ -145,7 +181,8 @@ func (p *process) handler(ctx context.Context, g *errgroup.Group) (http.Handler,
 		proxies = append(proxies, prefix)
 	}
 	return api.New(api.Options{Service: p.service, Hub: hub, Ready: ready, Metrics: obs.Handler(p.registry), Web: home, Logger: p.log,
-		TrustedProxies: proxies, Limiter: limiter{p.broker}, Secure: strings.HasPrefix(p.cfg.PublicURL, "https:"), Version: obs.Version()})
+		TrustedProxies: proxies, Limiter: limiter{p.broker}, Secure: strings.HasPrefix(p.cfg.PublicURL, "https:"),
+		PublicURL: cmp.Or(strings.TrimSuffix(p.cfg.PublicURL, "/"), "http://"+p.Addr()), Version: obs.Version()})
 }
 
 // limiter counts requests in the broker, so that a limit holds over all replicas.

@@ -65,6 +65,16 @@ func Chain(o Options, next http.Handler) http.Handler {
 	return identify(o, h)
 }
 
+// Plain is the Chain of routes for programs that know nothing of us but a secret URL:
+// no credentials, no cookie to protect, and no limit but those of next. Many senders
+// may share one address.
+func Plain(o Options, next http.Handler) http.Handler {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return identify(o, recoverer(o.Logger, securityHeaders(next)))
+}
+
 // info is what middleware knows about one request. It is made once, by identify,
 // and filled in by those further in; one request is served by one goroutine.
 type info struct {

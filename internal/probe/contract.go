@@ -55,3 +55,15 @@ type Type interface {
 	// filled in, as the owner may read it.
 	Redact(config json.RawMessage) (json.RawMessage, error)
 }
+
+// Facts are what types that dial nobody judge by: what was told to us, and what we
+// know of other monitors. Their errors are of ours and make unknown.
+type Facts interface {
+	// Heartbeat is what is known of a heartbeat monitor's pings.
+	Heartbeat(ctx context.Context, monitorID int64) (uptime.Heartbeat, error)
+	// Members are those of owner's monitors that have one of the ids, and those that are
+	// no groups and have one of the tags, each once.
+	Members(ctx context.Context, owner int64, ids []int64, tags []string) ([]uptime.Member, error)
+	// ManualState is what a person said of a monitor; the zero state if nobody did.
+	ManualState(ctx context.Context, monitorID int64) (uptime.ManualState, error)
+}

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"vedette/internal/uptime"
@@ -18,6 +19,7 @@ type kind[C any] struct {
 	config   C                 // the defaults
 	sources  map[string]source // what assertions may look at, beside the times
 	examples []uptime.CheckExample
+	passive  bool // dials nobody: see passive.go
 	// compile checks what the tags cannot say and makes the check; most types end
 	// it with b.check. What it notes in b.problems is told to the user and the check
 	// is thrown away.
@@ -46,10 +48,13 @@ func (k kind[C]) Compile(m uptime.Monitor, env Env) (Check, error) {
 		p.Add("target", "%v", err)
 	}
 	b := &builder{monitor: m, target: to, env: env, problems: &p, base: base{
-		monitorID: m.ID, target: to, label: clean(k.name+" "+m.Target, 2048), timeout: m.Timeout, always: env.AlwaysEvidence, inverted: m.Inverted,
+		monitorID: m.ID, target: to, label: clean(strings.TrimSpace(k.name+" "+m.Target), 2048), timeout: m.Timeout, always: env.AlwaysEvidence, inverted: m.Inverted,
 		secrets: secretValues(cfg), assertions: compileAssertions(m.Assertions, k.allSources(), &p),
 		dial: newDialer(env, netConfig{}),
 	}}
+	if k.passive {
+		b.checkPassive()
+	}
 	c := k.compile(b, &cfg)
 	if err := p.Err(); err != nil {
 		return nil, err
@@ -68,7 +73,12 @@ func (k kind[C]) Redact(raw json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(cfg)
 }
 
-func (k kind[C]) allSources() map[string]source { return merged(timeSources(), k.sources) }
+func (k kind[C]) allSources() map[string]source {
+	if k.passive {
+		return nil // its times are those of our own database
+	}
+	return merged(timeSources(), k.sources)
+}
 
 // network applies the options about names and addresses.
 func (b *builder) network(c netConfig) {

@@ -37,6 +37,7 @@ type Env struct {
 	UserAgent string         // "" is Vedette
 	Roots     *x509.CertPool // trusted beside a monitor's ca_pem; nil is the system's
 	Logger    *slog.Logger   // nil discards
+	Facts     Facts          // nil: types that dial nobody cannot be checked here
 	// AlwaysEvidence fills Outcome.Evidence for up results too.
 	AlwaysEvidence bool
 }
@@ -69,6 +70,10 @@ func New(env Env) *Set {
 		newHandshake(),
 		newRedis(),
 		newPing(),
+		newGroup(),
+		newHeartbeat(),
+		newHTTP(),
+		newManual(),
 	)
 }
 

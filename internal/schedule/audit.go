@@ -38,7 +38,7 @@ type watched struct {
 	interval int64
 	timeout  int64
 	next     int64 // first slot that was not looked for yet
-	known    int64 // last slot with a verdict other than unknown
+	known    int64 // last slot in which we were not blind
 }
 
 // seenKey is a slot.
@@ -263,13 +263,13 @@ func (a *Auditor) recordGaps(ctx context.Context) error {
 // observe reads which slots of [from, to) have a verdict.
 func (a *Auditor) observe(ctx context.Context, from, to time.Time) (map[seenKey]struct{}, error) {
 	seen := map[seenKey]struct{}{}
-	err := a.s.o.Store.ObservedSlots(ctx, uptime.Instant(from), uptime.Instant(to), func(k uptime.ResultKey, v uptime.Verdict) {
+	err := a.s.o.Store.ObservedSlots(ctx, uptime.Instant(from), uptime.Instant(to), func(k uptime.ResultKey, known bool) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		at := k.ScheduledAt.UnixMicro()
 		key := a.key(k.MonitorID, k.Region)
 		seen[seenKey{key, at}] = struct{}{}
-		if w := a.find(key); w != nil && v != uptime.VerdictUnknown && at > w.known {
+		if w := a.find(key); w != nil && known && at > w.known {
 			w.known, w.told = at, false
 		}
 	})

@@ -66,7 +66,7 @@ func (f *fake) ReleaseLease(_ context.Context, _, holder string) error {
 	return nil
 }
 
-func (f *fake) ObservedSlots(_ context.Context, from, to time.Time, fn func(uptime.ResultKey, uptime.Verdict)) error {
+func (f *fake) ObservedSlots(_ context.Context, from, to time.Time, fn func(uptime.ResultKey, bool)) error {
 	f.mu.Lock()
 	var rs []uptime.CheckResult
 	for k, r := range f.results {
@@ -76,7 +76,7 @@ func (f *fake) ObservedSlots(_ context.Context, from, to time.Time, fn func(upti
 	}
 	f.mu.Unlock()
 	for _, r := range rs {
-		fn(r.ResultKey, r.Verdict)
+		fn(r.ResultKey, r.Verdict != uptime.VerdictUnknown || r.Reason.Awaits())
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ type MonitorBody struct {
 
 // ConfirmBody is how many observations a verdict needs.
 type ConfirmBody struct {
-	Failures  *int   `json:"failures,omitempty" doc:"Further attempts that must fail before it is down, 0 to 10; default 2"`
+	Failures  *int   `json:"failures,omitempty" doc:"Further attempts that must fail before it is down, 0 to 10; default 2, and 0 for heartbeat, group and manual, which take nothing else"`
 	Interval  string `json:"interval,omitempty" doc:"Wait between them, up to 5m; default 5s" example:"5s"`
 	Successes *int   `json:"successes,omitempty" doc:"Good results in a row that end an incident, 1 to 10; default 1"`
 }
@@ -44,6 +44,9 @@ func (b MonitorBody) Monitor() (uptime.Monitor, error) {
 	}
 	m.Timeout = parseDuration(&p, "timeout", b.Timeout, min(uptime.DefaultTimeout, max(m.Interval, uptime.MinTimeout)))
 	m.Confirm = uptime.Confirm{Failures: 2, Interval: 5 * time.Second, Successes: 1}
+	if uptime.Passive(m.Type) {
+		m.Confirm.Failures = 0 // its probe refuses any other
+	}
 	if c := b.Confirm; c != nil {
 		m.Confirm.Interval = parseDuration(&p, "confirm.interval", c.Interval, m.Confirm.Interval)
 		if c.Failures != nil {

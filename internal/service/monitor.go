@@ -20,7 +20,7 @@ func (s *Service) CreateMonitor(ctx context.Context, a Actor, m uptime.Monitor) 
 		return uptime.MonitorView{}, err
 	}
 	m.ID, m.Revision, m.OwnerID = 0, 0, a.User.ID
-	if err := s.checkMonitor(&m, nil); err != nil {
+	if err := s.checkMonitor(ctx, &m, nil); err != nil {
 		return uptime.MonitorView{}, err
 	}
 	if err := s.roomForMonitor(ctx, a); err != nil {
@@ -60,7 +60,7 @@ func (s *Service) UpdateMonitor(ctx context.Context, a Actor, m uptime.Monitor) 
 		return uptime.MonitorView{}, err
 	}
 	m.OwnerID = old.OwnerID
-	if err := s.checkMonitor(&m, old.Config); err != nil {
+	if err := s.checkMonitor(ctx, &m, old.Config); err != nil {
 		return uptime.MonitorView{}, err
 	}
 	return s.replace(ctx, a, owner, m)
@@ -77,7 +77,7 @@ func (s *Service) replace(ctx context.Context, a Actor, owner int64, m uptime.Mo
 
 // checkMonitor validates m whole and completes it; stored is the config whose
 // secrets an update may refer to.
-func (s *Service) checkMonitor(m *uptime.Monitor, stored json.RawMessage) error {
+func (s *Service) checkMonitor(ctx context.Context, m *uptime.Monitor, stored json.RawMessage) error {
 	var p uptime.Problems
 	checkMonitor(&p, m)
 	m.Config = restoreSecrets(&p, m.Config, stored)
@@ -87,6 +87,12 @@ func (s *Service) checkMonitor(m *uptime.Monitor, stored json.RawMessage) error 
 	}
 	if err := merge(&p, s.probes.Validate(*m)); err != nil {
 		return err
+	}
+	if err := s.checkMembers(ctx, &p, m); err != nil {
+		return err
+	}
+	if m.Type == "heartbeat" {
+		m.PingToken = uptime.Secret(randomToken("")) // for one that has none yet
 	}
 	return p.Err()
 }
@@ -140,7 +146,7 @@ func (s *Service) view(a Actor, v uptime.MonitorView) (uptime.MonitorView, error
 		// A type or config of another version: parked (Problem says so), and still listed.
 		c = json.RawMessage(`{}`)
 	}
-	v.Config = c
+	v.Config, v.PingToken = c, ""
 	return v, nil
 }
 
@@ -207,13 +213,18 @@ func (s *Service) CheckNow(ctx context.Context, a Actor, id int64) (time.Time, e
 		return time.Time{}, err
 	}
 	at := uptime.Now()
-	for _, region := range v.Regions {
-		j := uptime.Job{MonitorID: id, Region: region, ScheduledAt: at, Kind: uptime.KindManual, Revision: v.Revision, Expires: at.Add(max(v.Interval, time.Minute))}
+	return at, s.checkAt(ctx, at, id, v.Revision, v.Interval, v.Regions)
+}
+
+// checkAt asks for one check in each region, under the instant at.
+func (s *Service) checkAt(ctx context.Context, at time.Time, id, revision int64, interval time.Duration, regions []string) error {
+	for _, region := range regions {
+		j := uptime.Job{MonitorID: id, Region: region, ScheduledAt: at, Kind: uptime.KindManual, Revision: revision, Expires: at.Add(max(interval, time.Minute))}
 		if err := s.checkNow(ctx, j); err != nil {
-			return at, uptime.Errorf(uptime.Unavailable, "the check cannot be queued now; try again: %w", err)
+			return uptime.Errorf(uptime.Unavailable, "the check cannot be queued now; try again: %w", err)
 		}
 	}
-	return at, nil
+	return nil
 }
 
 // Unheard says why nobody would be told of this monitor's incidents; empty when

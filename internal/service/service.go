@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vedette/internal/uptime"
@@ -34,6 +35,9 @@ type Probes interface {
 	// Redact is a config as its owner may read it: defaults filled in, secrets replaced
 	// by uptime.Redacted.
 	Redact(typ string, config json.RawMessage) (json.RawMessage, error)
+	// Members are the ids of monitors that the config of a group names; none for any
+	// other type.
+	Members(typ string, config json.RawMessage) []int64
 }
 
 // Provider is what the service needs of a channel type.
@@ -101,6 +105,7 @@ type Service struct {
 	limits   Limits
 	hashing  chan struct{} // bounds the memory that argon2id takes at once
 	decoy    string        // a hash nobody's password has, for log-ins of unknown users
+	deaf     atomic.Bool   // a ping was lost since the last note that we listen
 
 	setupMu   sync.Mutex // guards what follows
 	setupHash []byte     // SHA-256 of the one-time set-up token; nil: none is open

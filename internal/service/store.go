@@ -13,6 +13,7 @@ import (
 type Store interface {
 	Users
 	Monitors
+	Heartbeats
 	Incidents
 	Channels
 	Deliveries
@@ -58,7 +59,8 @@ type Users interface {
 // Monitors keeps monitors and what was found of them.
 type Monitors interface {
 	// CreateMonitor stores m (ID, Revision, instants are set by it). A channel that is
-	// not the owner's is Invalid on "channels".
+	// not the owner's is Invalid on "channels". Like UpdateMonitor it gives the monitor
+	// m.PingToken if that is set and the monitor has none yet.
 	CreateMonitor(ctx context.Context, m uptime.Monitor) (uptime.Monitor, error)
 	// UpdateMonitor replaces what a user may change if the stored revision is still
 	// m.Revision, else Conflict. Revision grows; Problem is cleared; ScheduledSince
@@ -79,6 +81,23 @@ type Monitors interface {
 	// Buckets returns roll-ups of step (an hour or a day) that start in [from, to).
 	Buckets(ctx context.Context, owner, id int64, from, to time.Time, step time.Duration) ([]uptime.Bucket, error)
 	Gaps(ctx context.Context, owner, id int64, from, to time.Time) ([]uptime.Gap, error)
+}
+
+// Heartbeats keeps what was told to us: pings of jobs, and states that people set.
+type Heartbeats interface {
+	// PingToken is the secret end of a monitor's URL; NotFound if it never had one.
+	PingToken(ctx context.Context, owner, id int64) (uptime.Secret, error)
+	ReplacePingToken(ctx context.Context, owner, id int64, token uptime.Secret) error
+	// RecordPing keeps p for the heartbeat that token belongs to, else NotFound; paused
+	// ones too.
+	RecordPing(ctx context.Context, token string, p uptime.Ping) (uptime.Pinged, error)
+	// ListPings returns pings with ids less than before, if it is not 0, newest first.
+	ListPings(ctx context.Context, owner, id, before int64, limit int) ([]uptime.Ping, error)
+	// NoteListening notes that pings can be received now. returned says that they could
+	// not since the last note; that is also concluded when it lies long back.
+	NoteListening(ctx context.Context, now time.Time, returned bool) error
+
+	SetManualState(ctx context.Context, owner, id int64, st uptime.ManualState) error
 }
 
 // Incidents keeps outages and what people did about them.

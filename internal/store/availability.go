@@ -162,21 +162,22 @@ func (s *Store) RecordGap(ctx context.Context, g uptime.Gap) error {
 }
 
 // ObservedSlots: see schedule.Store.
-func (s *Store) ObservedSlots(ctx context.Context, from, to time.Time, fn func(uptime.ResultKey, uptime.Verdict)) error {
+func (s *Store) ObservedSlots(ctx context.Context, from, to time.Time, fn func(uptime.ResultKey, bool)) error {
 	if err := s.loadRegions(ctx); err != nil {
 		return err
 	}
-	const q = `SELECT monitor_id, region_id, scheduled_at, verdict FROM check_results
+	const q = `SELECT monitor_id, region_id, scheduled_at, verdict, reason FROM check_results
  WHERE scheduled_at >= $1 AND scheduled_at < $2 AND attempt = 0 AND kind = 0`
 	return s.query(ctx, "read observed slots", q, []any{micro(from), micro(to)}, func(r row) error {
 		var k uptime.ResultKey
 		var region, at int64
 		var verdict uptime.Verdict
-		if err := r.Scan(&k.MonitorID, &region, &at, &verdict); err != nil {
+		var reason uptime.Reason
+		if err := r.Scan(&k.MonitorID, &region, &at, &verdict, &reason); err != nil {
 			return err
 		}
 		k.Region, k.ScheduledAt = s.regionName(region), instant(at)
-		fn(k, verdict)
+		fn(k, verdict != uptime.VerdictUnknown || reason.Awaits())
 		return nil
 	})
 }

@@ -119,6 +119,9 @@ func (s *Store) CreateMonitor(ctx context.Context, m uptime.Monitor) (uptime.Mon
 		if _, err := tx.ExecContext(ctx, insertState+`id = $1`, m.ID); err != nil {
 			return err
 		}
+		if err := s.ensureHeartbeat(ctx, tx, m); err != nil {
+			return err
+		}
 		if err := saveSchedule(ctx, tx, &m); err != nil {
 			return err
 		}
@@ -190,6 +193,9 @@ func (s *Store) UpdateMonitor(ctx context.Context, owner int64, m uptime.Monitor
 			m.Confirm.Failures, m.Confirm.Interval.Microseconds(), m.Confirm.Successes, s.sealer.Seal(m.Config, "monitors", "config", m.ID),
 			jsonText(m.Assertions), bit(m.Inverted), jsonText(m.Regions), jsonText(m.Tags), bit(m.Enabled), micro(m.ScheduledSince), micro(now), m.Revision)
 		if err != nil {
+			return err
+		}
+		if err := s.ensureHeartbeat(ctx, tx, m); err != nil {
 			return err
 		}
 		if err := saveSchedule(ctx, tx, &m); err != nil {

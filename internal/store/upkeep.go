@@ -214,6 +214,8 @@ func (s *Store) purgeRest(ctx context.Context, now time.Time) error {
 		{`DELETE FROM idempotency WHERE created_at < $1`, 24 * time.Hour},
 		{`DELETE FROM attempt_counters WHERE window_start < $1`, 24 * time.Hour},
 		{`DELETE FROM sessions WHERE expires_at < $1`, 0},
+		{`DELETE FROM pings WHERE at < $1`, s.opts.KeepResults},
+		{`DELETE FROM deaf_spans WHERE ended_at < $1`, keepDeafSpans},
 	} {
 		err := s.tx(ctx, "purge", func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, p.q, micro(now.Add(-p.keep)))

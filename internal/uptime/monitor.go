@@ -71,7 +71,10 @@ type Monitor struct {
 	ScheduledSince time.Time
 	// Problem is why the monitor is parked: its stored definition cannot be run.
 	// Empty for a healthy monitor.
-	Problem   string
+	Problem string
+	// PingToken is the secret end of a heartbeat's URL. Reads leave it empty, see
+	// service.Monitors; a write sets it only where there is none yet.
+	PingToken Secret
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

@@ -58,6 +58,10 @@ const (
 	Slow           Reason = "slow"              // it took longer than the assertion allows
 	AssertFailed   Reason = "assertion"         // another assertion does not hold
 	Inverted       Reason = "inverted"          // the target works, and the monitor wants it not to
+	MissedBeat     Reason = "missed_heartbeat"  // no ping came in time, or a run did not end in time
+	ReportedFail   Reason = "reported_failure"  // the job itself says that it failed
+	Members        Reason = "members"           // of a group: members are down or degraded
+	SetByHand      Reason = "set_by_hand"       // a person set this state
 )
 
 // Reasons of unknown results: what of ours was in the way. They are never a
@@ -67,7 +71,7 @@ const (
 	Missed        Reason = "missed"          // the slot's time passed before a worker took it
 	Blind         Reason = "monitor_blind"   // no verdict for 2.5 intervals
 	NotRunning    Reason = "not_running"     // no scheduler ran
-	Pending       Reason = "pending"         // new or switched on again, and not checked yet
+	Pending       Reason = "pending"         // new, changed or switched on again, and nothing is known yet
 	Paused        Reason = "paused"          // switched off by a person
 	OwnNetwork    Reason = "own_network"     // our network or resolver is gone
 	OwnResources  Reason = "own_resources"   // descriptors, ports or memory of this machine
@@ -78,4 +82,11 @@ const (
 	BadConfig     Reason = "config_error"    // the monitor's definition cannot be run here
 	Blocked       Reason = "blocked_address" // the target's address is not allowed by --private-targets
 	Undelivered   Reason = "undelivered"     // of an incident of our own: an alert reached nobody, or was given up
+	Deaf          Reason = "deaf"            // a ping that did not come may have been sent while we could receive none
+	MembersOpen   Reason = "members_unknown" // of a group: it depends on members of which nothing is known
 )
+
+// Awaits reports whether a result of reason r is unknown because there is nothing to
+// know yet, and not because we are blind: a first ping that is not due, say. That may
+// last for as long as it likes and is nobody's fault.
+func (r Reason) Awaits() bool { return r == Pending || r == Deaf || r == MembersOpen }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"net/url"
+	"strconv"
 
 	"vedette/internal/probe"
 	"vedette/internal/uptime"
@@ -68,6 +69,9 @@ func (c *cache) load(ctx context.Context, tasks []*task) error {
 
 func (c *cache) build(m uptime.Monitor) *compiled {
 	k := &compiled{host: m.Target}
+	if uptime.Passive(m.Type) {
+		k.host = "monitor " + strconv.FormatInt(m.ID, 10) // there is no host that they share
+	}
 	if u, err := url.Parse(m.Target); err == nil && u.Host != "" {
 		k.host = u.Host
 	}
