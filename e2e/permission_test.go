@@ -164,7 +164,7 @@ func (w *walk) make() {
 	create("api-keys", object{"name": "Spare"})
 	w.bodies = map[string]object{
 		"PUT /api/v1/channels/{id}": channel, "PUT /api/v1/monitors/{id}": monitor,
-		"POST /api/v1/incidents/{id}/comments": {"text": "I look into it."},
+		"POST /api/v1/incidents/{id}/comments": {"text": "I look into it."}, "PUT /api/v1/monitors/{id}/status": {"verdict": "up"},
 	}
 	eventually(w.t, 60*time.Second, "the owner's incident is told", func() bool {
 		var page struct {
@@ -226,7 +226,11 @@ func TestEveryRouteGivesTheOwnersThingsToNobodyElse(t *testing.T) {
 			for _, o := range w.operations {
 				if strings.Contains(o.path, "{") {
 					walked++
-					w.expect("its owner", w.owner.session, o, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent)
+					well := []int{http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent}
+					if strings.HasSuffix(o.path, "/status") || strings.HasSuffix(o.path, "/ping-token") {
+						well = []int{http.StatusConflict} // it is of another type
+					}
+					w.expect("its owner", w.owner.session, o, well...)
 				}
 			}
 			if walked < 19 {
@@ -317,6 +321,10 @@ func (w *walk) foreignReferencesRefused() {
 		if status != http.StatusUnprocessableEntity || !strings.Contains(text, `"location":"channels"`) {
 			w.t.Errorf("%s %s with another's channel: got %d, want 422 for channels: %s", method, path, status, text)
 		}
+	}
+	group := object{"name": "Mine", "type": "group", "config": object{"members": []int64{w.ids["monitors"]}}}
+	if status, text := w.send(w.stranger.session, "POST", "/api/v1/monitors", group); status != http.StatusUnprocessableEntity || !strings.Contains(text, `"location":"config.members[0]"`) {
+		w.t.Errorf("a group of another's monitor: got %d, want 422 for its member: %s", status, text)
 	}
 	if _, text := w.send(w.stranger.session, "GET", "/api/v1/monitors", nil); strings.Count(text, `"name"`) != 1 || !strings.Contains(text, `"channels":[]`) {
 		w.t.Errorf("the stranger's monitors took another's channel: %s", text)

@@ -217,10 +217,10 @@ func (m *memory) EventsAfter(_ context.Context, id int64, _ int) ([]uptime.LiveE
 	return append([]uptime.LiveEvent(nil), m.events[min(id, int64(len(m.events))):]...), nil
 }
 
-// probes knows one type whose config has a password.
+// probes knows one type whose config has a password, and two that dial nobody.
 type probes struct{}
 
-func (probes) Types() []string { return []string{"http"} }
+func (probes) Types() []string { return []string{"heartbeat", "http", "manual"} }
 
 // Describe is the real types: the document lists them.
 func (probes) Describe() []uptime.CheckType {
@@ -228,7 +228,7 @@ func (probes) Describe() []uptime.CheckType {
 }
 
 func (probes) Validate(m uptime.Monitor) error {
-	if !strings.HasPrefix(m.Target, "http") {
+	if m.Type == "http" && !strings.HasPrefix(m.Target, "http") {
 		return uptime.InvalidField("target", "is no URL")
 	}
 	return nil
