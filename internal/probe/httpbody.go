@@ -135,7 +135,7 @@ func (s *scratch) readBody(resp *http.Response, keep, limit int64) bodyResult {
 		n, err = src.Read(s.chunk)
 		total += int64(n)
 		if room := keep - int64(len(s.body)); room > 0 {
-			s.body = append(s.body, s.chunk[:min(int64(n), room)]...)
+			s.keep(s.chunk[:min(int64(n), room)], keep)
 		}
 	}
 	res.wrong = err != nil && !errors.Is(err, io.EOF) && (w.err == nil || w.err == io.EOF)
@@ -151,6 +151,18 @@ func (s *scratch) readBody(resp *http.Response, keep, limit int64) bodyResult {
 		res.err = w.err
 	}
 	return res
+}
+
+// keep adds b to the body, of which limit bytes are kept at most. It doubles what is
+// too small: append's own growth by quarters leaves five times a large body behind as
+// garbage, and what many checks leave at once is the memory of the process.
+func (s *scratch) keep(b []byte, limit int64) {
+	if need := len(s.body) + len(b); need > cap(s.body) {
+		grown := make([]byte, len(s.body), max(need, min(2*cap(s.body), int(limit))))
+		copy(grown, s.body)
+		s.body = grown
+	}
+	s.body = append(s.body, b...)
 }
 
 var errUnknownCoding = errors.New("unknown content encoding")
