@@ -8,7 +8,7 @@ SERVERS := $(GO) run ./internal/testenv/cmd/withservers
 TESTFLAGS ?= -shuffle=on -timeout 20m
 PKG ?= ./...
 
-.PHONY: help run dev test race check lint golden fuzz bench e2e docs build
+.PHONY: help run dev test race check lint golden fuzz bench lab e2e docs build
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -51,4 +51,7 @@ e2e: ## the end-to-end scenarios alone, in both modes
 bench: ## measure what docs/performance.md reports, both modes, beside the bare loop
 	$(SERVERS) $(GO) run ./e2e/bench
 
-check: lint test race ## all that CI runs
+lab: ## targets that fail in every way, and what both modes say of them (docs/lab.md)
+	$(SERVERS) $(GO) run ./e2e/lab
+
+check: lint test race lab ## all that CI runs

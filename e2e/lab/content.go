@@ -49,7 +49,7 @@ func (l *lab) content() []scenario {
 		{name: "an empty body that says it is gzip", want: "up", monitor: l.web(says(ok("", "Content-Encoding: gzip")))},
 		{name: "a keyword beyond ASCII", want: "up", monitor: has(ok("Grüße, 世界 ✓"), "世界 ✓")},
 		{name: "a keyword beyond ASCII across chunks", want: "up", monitor: has(chunked("Gr\xc3", "\xbc\xc3\x9fe"), "Grüße")},
-		{name: "a keyword after bytes that are no text", want: "up", monitor: has(ok("\xff\xfe\x00\x80needle"), "needle")},
+		{name: "a keyword after bytes that are no text", want: "up", monitor: has(ok("\x80\x00\xfe\x01needle"), "needle")},
 		{name: "a keyword before the length is reached", want: "up", monitor: has(ok("ok"+strings.Repeat(" ", 1000)), "ok")},
 		{name: "a pattern", want: "up", monitor: l.web(says(ok("version 1.22"))).assert("body", "matches", `version \d+\.\d+`)},
 		{name: "a pattern that would take others for ever", want: "up", monitor: l.web(says(ok(strings.Repeat("a", 50000)))).assert("body", "not_matches", `^(a+)+$b`)},

@@ -46,9 +46,9 @@ func (s *scripted) handle(c net.Conn, head string) {
 func (l *lab) flapping() []scenario {
 	tell := func(name, script, want string, fewest, most int, open bool) scenario {
 		s := &scripted{script: script}
-		m := l.web(s.handle).set("interval", "1s").timeout("800ms").set("confirm", object{"failures": 2, "interval": "100ms", "successes": 1})
+		m := l.web(s.handle).set("interval", "2s").timeout("800ms").set("confirm", object{"failures": 2, "interval": "100ms", "successes": 1})
 		if strings.Contains(script, "t") { // three attempts end before the next slot
-			m = m.set("interval", "2s").timeout("500ms")
+			m = m.set("interval", "3s")
 		}
 		return scenario{name: name, want: want, monitor: m.assert("duration", "lt", nil, "300ms", "degraded"), tale: &tale{s, fewest, most, open}}
 	}
@@ -60,17 +60,17 @@ func (l *lab) flapping() []scenario {
 		tell("one timeout", "uuutuuu", "up", 0, 0, false),
 		tell("two bad of three", "uuuxxuuu", "up", 0, 0, false),
 		tell("isolated failures, often", "uu"+strings.Repeat("xu", 12), "up", 0, 0, false),
-		tell("isolated failures of all kinds, often", "uu"+strings.Repeat("xurutu", 4), "up", 0, 0, false),
+		tell("isolated failures of all kinds, often", "uu"+strings.Repeat("xurutu", 2), "up", 0, 0, false),
 		tell("three bad", "uuxxxuu", "down http_status", 1, 1, false),
 		tell("three RSTs", "uurrruu", "down conn_reset", 1, 1, false),
 		tell("three timeouts", "uutttuu", "down timeout", 1, 1, false),
 		tell("always bad", strings.Repeat("x", 12), "down http_status", 1, 1, true),
 		tell("bad after good, for ever", "uu"+strings.Repeat("x", 12), "down http_status", 1, 1, true),
-		tell("another reason while down", "uuxxxrrrtttxxxuu", "down http_status", 1, 1, false),
+		tell("another reason while down", "uuxxxrrttxuu", "down http_status", 1, 1, false),
 		tell("a slow phase", "uu"+strings.Repeat("s", 6)+"uu", "up", 0, 0, false),
 		tell("slow and up by turns", strings.Repeat("us", 6), "up", 0, 0, false),
 		inside,
-		tell("short blocks of bad and good", "uu"+strings.Repeat("xxxxuuu", 4), "down http_status", 1, 4, false),
+		tell("short blocks of bad and good", "uu"+strings.Repeat("xxxxuuu", 3), "down http_status", 1, 3, false),
 	}
 }
 
