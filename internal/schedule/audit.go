@@ -75,8 +75,9 @@ type Auditor struct {
 	read      time.Time // slots before were looked for
 	owing     []owed
 	blindFrom time.Time
-	open      bool // the self-incident is, as far as we know
-	settled   bool // and the store was told so
+	open      bool      // the self-incident is, as far as we know
+	settled   bool      // and the store was told so
+	excused   time.Time // until then, a worker's own trouble says why monitors are blind
 }
 
 func newAuditor(s *Scheduler) *Auditor {
@@ -377,15 +378,19 @@ func (a *Auditor) missing(ctx context.Context, due []owed) ([]owed, error) {
 // intervals, and raises or closes the incident about ourselves.
 func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 	var tell []uptime.Job
-	blind := 0
+	blind, unexplained := 0, 0
 	a.mu.Lock()
-	read := a.read.UnixMicro()
+	read, excused := a.read.UnixMicro(), a.excused.UnixMicro()
 	for i := range a.watched {
 		w := &a.watched[i]
-		if w.id == 0 || read-w.known <= w.interval*5/2+w.timeout+(2*time.Second).Microseconds() {
+		allowed := w.interval*5/2 + w.timeout + (2 * time.Second).Microseconds()
+		if w.id == 0 || read-w.known <= allowed {
 			continue
 		}
 		blind++
+		if read-max(w.known, excused) > allowed {
+			unexplained++
+		}
 		if !w.told {
 			w.told = true
 			region, interval := a.regions[w.region], time.Duration(w.interval)*time.Microsecond
@@ -406,7 +411,25 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 		a.mu.Unlock()
 		return fmt.Errorf("record blind monitors: %w", err)
 	}
-	return a.incident(ctx, blind, now)
+	if err := a.excuse(ctx, blind, now); err != nil {
+		return err
+	}
+	return a.incident(ctx, unexplained, now)
+}
+
+// excuse notes that a worker has told of trouble of its own: the blindness that comes
+// of it is not told once more, while it lasts and until its monitors had their turn.
+func (a *Auditor) excuse(ctx context.Context, blind int, now time.Time) error {
+	if blind == 0 {
+		return nil
+	}
+	reasons, err := a.s.o.Store.OwnTrouble(ctx)
+	if slices.Contains(reasons, uptime.OwnNetwork) || slices.Contains(reasons, uptime.OwnResources) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.excused = now
+	}
+	return err
 }
 
 // incident keeps the incident about ourselves in step with blind.

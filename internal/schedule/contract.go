@@ -33,6 +33,8 @@ type Store interface {
 	// SetSelfIncident opens, or resolves, the one incident about ourselves that has
 	// this reason, with its alert, in one transaction. Repeats change nothing.
 	SetSelfIncident(ctx context.Context, reason uptime.Reason, message string, open bool) (alertIDs []int64, err error)
+	// OwnTrouble are the reasons of the open incidents about ourselves.
+	OwnTrouble(ctx context.Context) ([]uptime.Reason, error)
 }
 
 // Queues opens the job queue of a region.

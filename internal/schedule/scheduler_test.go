@@ -26,6 +26,7 @@ type fake struct {
 	down     bool // the queue refuses
 	idle     bool // no worker answers
 	incident bool
+	trouble  []uptime.Reason // that workers have told
 	hint     func(string)
 }
 
@@ -102,6 +103,11 @@ func (f *fake) SetSelfIncident(_ context.Context, _ uptime.Reason, _ string, ope
 	defer f.lock()()
 	f.incident = open
 	return nil, nil
+}
+
+func (f *fake) OwnTrouble(context.Context) ([]uptime.Reason, error) {
+	defer f.lock()()
+	return f.trouble, nil
 }
 
 func (f *fake) RecordAll(_ context.Context, rs []uptime.CheckResult) error {
@@ -222,6 +228,35 @@ func TestSilentWorkersMakeMonitorsBlindAndRaiseOneIncident(t *testing.T) {
 		}
 		if blind != 3 || !f.incident {
 			t.Fatalf("got %d gap results and incident %v, want 3 and true", blind, f.incident)
+		}
+	})
+}
+
+// A worker that has told of its own network says why monitors are blind: that is one
+// incident, not two. Blindness that goes on without it is told.
+func TestBlindnessThatAWorkerExplainsIsNotToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(3)
+		f.idle, f.trouble = true, []uptime.Reason{uptime.OwnNetwork}
+		defer start(t, f, "a")()
+		incident := func() bool {
+			defer f.lock()()
+			return f.incident
+		}
+		time.Sleep(20 * time.Minute)
+		if incident() {
+			t.Error("the blindness is told although its cause is")
+		}
+		f.lock()
+		f.trouble = nil
+		f.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if incident() {
+			t.Error("the blindness is told before the monitors had their turn")
+		}
+		time.Sleep(8 * time.Minute)
+		if !incident() {
+			t.Error("blindness without a cause is not told")
 		}
 	})
 }

@@ -16,6 +16,9 @@ type Store interface {
 	// RetryParked has every parked monitor tried once more: a new program, or one with
 	// other rights on its machine, may be able to run it.
 	RetryParked(ctx context.Context) error
+	// SetSelfIncident opens, or resolves, the one incident about ourselves that has this
+	// reason, with its alert, in one transaction. Repeats change nothing.
+	SetSelfIncident(ctx context.Context, reason uptime.Reason, message string, open bool) (alertIDs []int64, err error)
 }
 
 // Recorder stores results. Record returns when r is committed, or with the error

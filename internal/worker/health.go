@@ -15,6 +15,8 @@ import (
 
 const (
 	healthFresh = time.Second // one look serves a wave of failures
+	healthGap   = 200 * time.Millisecond
+	healthAfter = 2 * time.Second // after trouble of ours, silence is still doubted
 	healthDial  = time.Second
 	timerLate   = 500 * time.Millisecond
 	fdHeadroom  = 32
@@ -27,14 +29,16 @@ type SelfCheck struct {
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu     sync.Mutex // guards what follows, and lets one look at a time happen
-	at     time.Time
+	at     time.Time  // when the last look began
 	reason uptime.Reason
 	local  map[string]string
-	lost   bool // there is no way out of this machine
+	lost   bool          // there is no way out of this machine
+	bad    time.Time     // when something was wrong last
+	wrong  uptime.Reason // and what
 }
 
-// NewSelfCheck makes a SelfCheck. sentinels are host:port; with two or more, two
-// must fail before the network is blamed; with none only local signs are read.
+// NewSelfCheck makes a SelfCheck. sentinels are host:port; the network is blamed when
+// two of them fail, or the only one; with none only local signs are read.
 // dial nil means a plain dialer.
 func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *SelfCheck {
 	if dial == nil {
@@ -44,20 +48,44 @@ func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, ad
 }
 
 // Check reports whether this machine can be believed; see Health. That a target is
-// unreachable is this machine's fault when it has a way neither out nor to any of the
+// silent is this machine's fault when it has a way neither out nor to any of the
 // target's addresses: in a network without a way out, a neighbour may still be gone.
-func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason, addresses []string) (bool, uptime.Reason, map[string]string) {
+func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason, started time.Time, addresses []string) (bool, uptime.Reason, map[string]string) {
+	met := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.at.IsZero() || time.Since(s.at) > healthFresh {
-		s.reason, s.local = s.look(ctx)
+	if s.stale(failed, met) {
+		if !s.at.IsZero() {
+			wait(ctx, healthGap-time.Since(s.at))
+		}
 		s.at = time.Now()
+		s.reason, s.local = s.look(ctx)
 	}
 	reason := s.reason
-	if reason == uptime.ReasonOK && failed == uptime.ConnUnreach && s.lost && !slices.ContainsFunc(addresses, routed) {
+	if reason == uptime.ReasonOK && silent(failed) && s.lost && !slices.ContainsFunc(addresses, routed) {
 		reason = uptime.OwnNetwork
 	}
+	if reason != uptime.ReasonOK {
+		s.bad, s.wrong = time.Now(), reason
+	} else if silent(failed) && started.Sub(s.bad) < healthAfter {
+		reason = s.wrong // so it was while the check ran, though it is fine again
+	}
 	return reason == uptime.ReasonOK, reason, s.local
+}
+
+// stale reports whether a failure that was met then needs another look. What was fine a
+// moment before a target fell silent may be why it did.
+func (s *SelfCheck) stale(failed uptime.Reason, met time.Time) bool {
+	return s.at.IsZero() || time.Since(s.at) > healthFresh || silent(failed) && s.at.Before(met)
+}
+
+// silent reports whether a failure is what the loss of our own network looks like.
+func silent(failed uptime.Reason) bool {
+	switch failed {
+	case uptime.ConnTimeout, uptime.ConnUnreach, uptime.Timeout, uptime.TLSTimeout, uptime.DNSTimeout, uptime.DNSServFail:
+		return true
+	}
+	return false
 }
 
 func (s *SelfCheck) look(ctx context.Context) (uptime.Reason, map[string]string) {
@@ -96,7 +124,8 @@ func routed(address string) bool {
 	return err == nil
 }
 
-// network asks all sentinels at once; one that answers clears the network.
+// network asks all sentinels at once. Two that fail blame the network though others
+// answer: a part of it may be gone, and who knows which part a target is in.
 func (s *SelfCheck) network(ctx context.Context, local map[string]string) uptime.Reason {
 	if len(s.sentinels) == 0 {
 		return uptime.ReasonOK
@@ -123,7 +152,7 @@ func (s *SelfCheck) network(ctx context.Context, local map[string]string) uptime
 			local["sentinel "+s.sentinels[i]] = err.Error()
 		}
 	}
-	if failed == len(s.sentinels) {
+	if failed >= min(2, len(s.sentinels)) {
 		return uptime.OwnNetwork
 	}
 	return uptime.ReasonOK

@@ -110,6 +110,7 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 	}
 	keep := t.c.good.saw(out, clock, t.c.monitor.Interval)
 	w.m.checks.WithLabelValues(out.Verdict.String(), string(out.Reason)).Inc()
+	w.own.saw(t.job.MonitorID, out.Verdict, out.Reason, time.Now(), t.c.monitor.Interval)
 	return uptime.CheckResult{
 		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt, Attempt: n},
 		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Verdict: out.Verdict, Reason: out.Reason, Message: out.Message,
@@ -145,7 +146,7 @@ func (w *Worker) doubt(work context.Context, out probe.Outcome, started time.Tim
 	if out.Evidence != nil {
 		addresses = out.Evidence.Addresses
 	}
-	_, reason, local := w.o.Health.Check(work, out.Reason, addresses)
+	_, reason, local := w.o.Health.Check(work, out.Reason, started, addresses)
 	return reason, local
 }
 

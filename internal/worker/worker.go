@@ -29,9 +29,9 @@ const (
 )
 
 // Health says whether this machine can be believed when it sees a target at these
-// addresses fail for the reason failed.
+// addresses fail for the reason failed, in a check that started then.
 type Health interface {
-	Check(ctx context.Context, failed uptime.Reason, addresses []string) (ok bool, reason uptime.Reason, local map[string]string)
+	Check(ctx context.Context, failed uptime.Reason, started time.Time, addresses []string) (ok bool, reason uptime.Reason, local map[string]string)
 }
 
 // Options of a Worker. Queue, Store, Compile and Recorder are required.
@@ -95,6 +95,7 @@ type Worker struct {
 	cache *cache
 	gate  *gate
 	watch *watchdog
+	own   *trouble
 
 	late atomic.Int64 // ns: the mean lateness of this process
 
@@ -116,7 +117,7 @@ func New(o Options) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{o: o, m: m, cache: newCache(o.Store, o.Compile), gate: newGate(o.Concurrency, o.PerHost, o.PerOwner), watch: newWatchdog(),
+	return &Worker{o: o, m: m, cache: newCache(o.Store, o.Compile), gate: newGate(o.Concurrency, o.PerHost, o.PerOwner), watch: newWatchdog(), own: newTrouble(),
 		beat: time.Now(), held: map[string]struct{}{}}, nil
 }
 
@@ -133,6 +134,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	service.Go(func() { w.watchChecks(work) })
 	service.Go(func() { w.recordSheds(work) })
 	service.Go(func() { w.pace(work) })
+	service.Go(func() { w.tellTrouble(work) })
 	for ctx.Err() == nil {
 		if err := w.receive(ctx, work, &jobs); err != nil && ctx.Err() == nil {
 			w.o.Logger.Warn("jobs are not received", slog.Any("error", err))

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ type fake struct {
 	dead    int
 	results []uptime.CheckResult
 	parked  []string
+	told    []string // about ourselves: "own_network true"
 }
 
 func (f *fake) Receive(ctx context.Context, _ int, d time.Duration) ([]queue.Message, error) {
@@ -64,6 +66,12 @@ func (f *fake) ParkMonitor(_ context.Context, _, _ int64, problem string) error 
 	return nil
 }
 func (f *fake) RetryParked(context.Context) error { return nil }
+func (f *fake) SetSelfIncident(_ context.Context, reason uptime.Reason, _ string, open bool) ([]int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, fmt.Sprint(reason, " ", open))
+	return nil, nil
+}
 func (f *fake) Record(_ context.Context, r uptime.CheckResult) (uptime.Recorded, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
