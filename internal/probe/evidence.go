@@ -65,7 +65,7 @@ func (r *httpRun) headers() map[string]string {
 		if name == "Location" {
 			value = r.location(value)
 		}
-		out[clean(name, 100)] = r.withoutSecrets(clean(value, evidenceHeader-4))
+		out[clean(name, 100)] = r.shown(value, evidenceHeader-4)
 	}
 	return out
 }

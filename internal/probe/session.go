@@ -394,7 +394,7 @@ func (r *session) evidence(describe func(*uptime.Evidence)) *uptime.Evidence {
 	if describe != nil {
 		describe(&e)
 	}
-	e.Request, e.Body = r.withoutSecrets(e.Request), r.withoutSecrets(text([]byte(e.Body), evidenceBody))
+	e.Request, e.Body = r.withoutSecrets(e.Request), r.withoutCutSecret(r.withoutSecrets(text([]byte(e.Body), evidenceBody)))
 	for i := range r.results {
 		if f := r.results[i]; f.judged {
 			e.Assertions = append(e.Assertions, r.assertionResult(i))
@@ -405,7 +405,7 @@ func (r *session) evidence(describe func(*uptime.Evidence)) *uptime.Evidence {
 
 func (r *session) assertionResult(i int) uptime.AssertionResult {
 	f, a := r.results[i], &r.assertions[i]
-	res := uptime.AssertionResult{Assertion: a.Assertion, OK: f.ok, Actual: r.withoutSecrets(clean(f.actual, evidenceActual-4))}
+	res := uptime.AssertionResult{Assertion: a.Assertion, OK: f.ok, Actual: r.shown(f.actual, evidenceActual-4)}
 	if !f.ok {
 		res.Message = r.withoutSecrets(a.message(f.actual))
 	}
@@ -417,6 +417,26 @@ func (r *session) withoutSecrets(s string) string {
 	for _, secrets := range [][]string{r.secrets, r.learned} {
 		for _, secret := range secrets {
 			s = strings.ReplaceAll(s, secret, uptime.Redacted)
+		}
+	}
+	return s
+}
+
+// shown is one line of text from outside, at most n bytes of it. Secrets are blotted
+// out before it is cut, which may cut one in two, and after, since the line is joined
+// from what was printable.
+func (r *session) shown(s string, n int) string {
+	return r.withoutSecrets(clean(r.withoutSecrets(s), n))
+}
+
+// withoutCutSecret drops the beginning of a credential from the end of a text that may
+// have been cut in the middle of one.
+func (r *session) withoutCutSecret(s string) string {
+	for _, secret := range r.secrets {
+		for n := len(secret) - 1; n >= 4; n-- {
+			if before, ok := strings.CutSuffix(s, secret[:n]); ok {
+				return before
+			}
 		}
 	}
 	return s

@@ -109,8 +109,8 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 		out = w.judge(work, out, clock, t.c.monitor.Timeout)
 	}
 	keep := t.c.good.saw(out, clock, t.c.monitor.Interval)
+	w.own.saw(t.job.MonitorID, out.Verdict, out.Reason, clock, t.c.monitor.Interval)
 	w.m.checks.WithLabelValues(out.Verdict.String(), string(out.Reason)).Inc()
-	w.own.saw(t.job.MonitorID, out.Verdict, out.Reason, time.Now(), t.c.monitor.Interval)
 	return uptime.CheckResult{
 		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt, Attempt: n},
 		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Verdict: out.Verdict, Reason: out.Reason, Message: out.Message,
