@@ -19,10 +19,11 @@ import (
 // beside the verdict and never changes it.
 //
 // It takes at most the check's timeout again, or diagnoseFor if that is less, and is
-// over diagnoseEnd after the deadline, before the time by which every check ends.
+// over diagnoseEnd after the deadline: a second before the time by which every check
+// has ended.
 const (
 	diagnoseFor = 2 * time.Second
-	diagnoseEnd = 1500 * time.Millisecond
+	diagnoseEnd = time.Second
 )
 
 // diagnosis is what was found out.
