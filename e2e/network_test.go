@@ -23,6 +23,7 @@ const networkSide = "VEDETTE_TEST_NETWORK_SIDE"
 // ownNetworkLoss is one way to lose our network.
 type ownNetworkLoss struct {
 	env        []string // of Vedette
+	late       int      // how many targets may have one unconfirmed failure: it takes some to know
 	lose, mend func(t *testing.T, theirs func(command string))
 }
 
@@ -34,9 +35,15 @@ var ownNetworkLosses = map[string]ownNetworkLoss{
 			ip(t, "route add default via 10.77.0.2")
 		},
 	},
-	// Routes stay, and nothing answers: only the sentinels can tell.
+	// Routes stay, and nothing answers: that everything falls silent at once can tell.
+	"nothing comes back, and no sentinel is named": {
+		late: 2,
+		lose: func(_ *testing.T, theirs func(string)) { theirs("link set v1 down") },
+		mend: func(_ *testing.T, theirs func(string)) { theirs("link set v1 up") },
+	},
+	// Or the sentinels.
 	"nothing comes back": {
-		env:  []string{"VEDETTE_SENTINELS=10.77.1.200:80,10.77.1.201:80"},
+		env:  []string{"VEDETTE_SENTINELS=198.18.200.1:80,198.18.201.1:80"},
 		lose: func(_ *testing.T, theirs func(string)) { theirs("link set v1 down") },
 		mend: func(_ *testing.T, theirs func(string)) { theirs("link set v1 up") },
 	},
@@ -86,7 +93,7 @@ func inANetwork(t *testing.T, side string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// beTheTargets answers on every address of 10.77.1.0/24, port 80, and does with its
+// beTheTargets answers on every address of 198.18.0.0/16, port 80, and does with its
 // link what the lines of standard input say.
 func beTheTargets(t *testing.T) {
 	server := &http.Server{Addr: ":80", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })}
@@ -135,7 +142,7 @@ func farSide(t *testing.T) func(command string) {
 	ip(t, "link set v0 up")
 	theirs("addr add 10.77.0.2/16 dev v1")
 	theirs("link set v1 up")
-	theirs("route add local 10.77.1.0/24 dev lo")
+	theirs("route add local 198.18.0.0/16 dev lo")
 	ip(t, "route add default via 10.77.0.2")
 	return theirs
 }
@@ -153,9 +160,9 @@ func loseOurNetwork(t *testing.T, loss ownNetworkLoss) {
 	hook.mu.Unlock()
 	const targets = 24
 	for n := range targets + 1 {
-		target := fmt.Sprintf("http://10.77.1.%d/", n+1)
+		target := fmt.Sprintf("http://198.18.%d.1/", n+1)
 		if n == targets {
-			target = "http://10.77.1.250:81/" // refused: it is down, and stays so
+			target = "http://198.18.250.1:81/" // refused: it is down, and stays so
 		}
 		c.must("POST", "/api/v1/monitors", object{"name": target, "type": "http", "target": target, "interval": "1s", "timeout": "900ms",
 			"confirm": object{"failures": 1, "interval": "200ms", "successes": 1}}, nil)
@@ -193,12 +200,16 @@ func loseOurNetwork(t *testing.T, loss ownNetworkLoss) {
 		t.Errorf("got the incidents %v, want that of before and one about ourselves that is over", kinds)
 	}
 	now := time.Now()
+	late := 0
 	for _, m := range c.list("/api/v1/monitors") {
 		if m["state"].(object)["verdict"] != "up" {
 			continue
 		}
 		for _, r := range c.list(fmt.Sprintf("/api/v1/monitors/%v/results?failing=true", m["id"])) {
-			if r["verdict"] == "down" {
+			if r["verdict"] != "down" {
+				continue
+			}
+			if late++; late > loss.late || r["attempt"] != 0.0 {
 				t.Errorf("%s was called down: %v", m["name"], r)
 			}
 		}

@@ -56,7 +56,7 @@ type Serve struct {
 	Region         string        `help:"Region that this process's workers check from, and that its scheduler serves by default." default:"default" env:"VEDETTE_REGION"`
 	PrivateTargets string        `help:"allow, deny, or networks that may be dialled though they are private. Cloud metadata addresses are always denied unless listed. Default: allow." default:"allow" env:"VEDETTE_PRIVATE_TARGETS" placeholder:"POLICY"`
 	SMTP           string        `name:"smtp" help:"Mail server for channels that name none: smtp://USER:PASSWORD@HOST:587?from=ADDRESS or smtps://…:465." env:"VEDETTE_SMTP" placeholder:"URL"`
-	Sentinels      []string      `help:"Addresses (host:port) that tell whether our own network works; two that fail decide. None: only local signs are used." env:"VEDETTE_SENTINELS" placeholder:"HOST:PORT"`
+	Sentinels      []string      `help:"Addresses (host:port) that tell whether our own network works; two that fail decide. None: local signs, and that targets of three networks and more fall silent at once." env:"VEDETTE_SENTINELS" placeholder:"HOST:PORT"`
 	TrustedProxies []string      `help:"Networks of load balancers whose X-Forwarded-For is believed." env:"VEDETTE_TRUSTED_PROXIES" placeholder:"CIDR"`
 	Concurrency    int           `help:"Checks that one worker runs at once." default:"2000" env:"VEDETTE_CONCURRENCY"`
 	KeepResults    time.Duration `help:"How long single results are kept." default:"720h" env:"VEDETTE_KEEP_RESULTS"`

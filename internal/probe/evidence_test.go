@@ -19,7 +19,7 @@ func TestEvidenceOfAnUpResultIsThereOnRequest(t *testing.T) {
 	const token = "canary-token-of-some-length"
 	before := make(chan int, 1)
 	address := serve(t, func(c net.Conn, _ string) {
-		says(page(strings.Repeat("x", <-before) + token + strings.Repeat("y", 5000)))(c, "")
+		says(page(strings.Repeat("x", <-before)+token+strings.Repeat("y", 5000)))(c, "")
 	})
 	env := Env{Guard: guard.New(guard.Options{Policy: guard.Allow()})}
 	c, err := New(env).Compile(uptime.Monitor{Type: "http", Target: "http://" + address, Timeout: 5 * time.Second,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 
 	"vedette/internal/probe"
 	"vedette/internal/uptime"
@@ -19,6 +20,9 @@ type compiled struct {
 	host    string
 	err     error
 	good    goodEvidence
+
+	outside  bool        // it may be beyond our own network; see crowd
+	answered atomic.Bool // its last check was answered
 }
 
 // cache keeps compiled monitors. Only the receiver's goroutine uses it.
@@ -75,6 +79,7 @@ func (c *cache) build(m uptime.Monitor) *compiled {
 	if u, err := url.Parse(m.Target); err == nil && u.Host != "" {
 		k.host = u.Host
 	}
+	k.outside = isOutside(k.host)
 	k.check, k.err = c.compile(m)
 	if k.err != nil {
 		m.Problem = k.err.Error()

@@ -105,8 +105,9 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 	if abandoned || work.Err() != nil {
 		return r, true
 	}
+	alone := !w.o.Crowd || !w.crowd.saw(t.c, out, clock)
 	if out.Verdict == uptime.VerdictDown {
-		out = w.judge(work, out, clock, t.c.monitor.Timeout)
+		out = w.judge(work, out, clock, t.c.monitor.Timeout, alone)
 	}
 	keep := t.c.good.saw(out, clock, t.c.monitor.Interval)
 	w.own.saw(t.job.MonitorID, out.Verdict, out.Reason, clock, t.c.monitor.Interval)
@@ -119,9 +120,12 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 }
 
 // judge is a failure with this machine's own health beside it, and unknown where that
-// is in doubt.
-func (w *Worker) judge(work context.Context, out probe.Outcome, started time.Time, timeout time.Duration) probe.Outcome {
+// is in doubt. alone is false when everything outside has fallen silent with it.
+func (w *Worker) judge(work context.Context, out probe.Outcome, started time.Time, timeout time.Duration, alone bool) probe.Outcome {
 	reason, local := w.doubt(work, out, started, timeout)
+	if reason == uptime.ReasonOK && !alone {
+		reason = uptime.OwnNetwork
+	}
 	if reason != uptime.ReasonOK {
 		out.Verdict, out.Reason = uptime.VerdictUnknown, reason
 		out.Message = "The check failed, and so did this worker's own health: " + out.Message

@@ -45,6 +45,10 @@ type Options struct {
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer // nil: not exported
 
+	// Crowd doubts that targets of several networks fall silent at once: for a worker
+	// without sentinels, which has no other sign that its way out is gone.
+	Crowd bool
+
 	Concurrency int           // checks at once; default 2000
 	PerHost     int           // of them against one target; default Concurrency/20, at least 4
 	PerOwner    int           // of them for one owner; default Concurrency
@@ -96,6 +100,7 @@ type Worker struct {
 	gate  *gate
 	watch *watchdog
 	own   *trouble
+	crowd crowd
 
 	late atomic.Int64 // ns: the mean lateness of this process
 
