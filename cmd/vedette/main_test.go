@@ -64,7 +64,7 @@ func TestExitCodesAndOutputAreAsDocumented(t *testing.T) {
 		{"check of a type without a file's", "", []string{"check", "--type", "http", "--file", slow}, 2, `^$`, `--type goes with a target`},
 		{"check of a curl line", "", []string{"check", "--curl", "curl -sS -d a=1 " + target.URL}, 0, `(?s)^UP .*request +POST `, `^$`},
 		{"check of a curl line from standard input", "curl -u me:canary -sS " + target.URL + "/down\n", []string{"check", "--curl", "-"}, 1, `^DOWN `, `^$`},
-		{"check of a curl line with an option that cannot be", "", []string{"check", "--curl", "curl --proxy http://p " + target.URL}, 2, `^$`, `--proxy cannot be honoured`},
+		{"check of a curl line with an option that cannot be", "", []string{"check", "--curl", "curl --resolve a:1:b " + target.URL}, 2, `^$`, `--resolve cannot be honoured`},
 		{"the monitor of a curl line", "", []string{"check", "--print-monitor", "--curl", "curl -L -H 'X-A: b' " + target.URL}, 0, `(?s)^\{.*"type": "http".*"X-A": "b".*"follow_redirects": true`, `^$`},
 		{"the monitor of a target", "", []string{"check", "--print-monitor", target.URL + "/down"}, 0, `(?s)^\{.*"target": "http://.*/down"`, `^$`},
 		{"version", "", []string{"version"}, 0, `^\S+\n$`, `^$`},

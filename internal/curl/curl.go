@@ -33,6 +33,10 @@ type config struct {
 	TLS             *tls              `json:"tls,omitempty"`
 	IPVersion       string            `json:"ip_version,omitempty"`
 	Resolver        string            `json:"resolver,omitempty"`
+	Version         string            `json:"http_version,omitempty"`
+	Proxy           string            `json:"proxy,omitempty"`
+	ProxyUsername   string            `json:"proxy_username,omitempty"`
+	ProxyPassword   string            `json:"proxy_password,omitempty"`
 }
 
 // auth and tls hold secrets as plain text, since this is how they are sent to the API.
@@ -60,6 +64,7 @@ type command struct {
 	json     bool // --json: its pieces are joined as they are
 	get      bool // -G: the data goes into the query
 	head     bool
+	digest   bool
 	maxTime  time.Duration
 	connect  time.Duration
 	fallback map[string]string // headers that the data brings, unless the line names them
@@ -200,6 +205,9 @@ func (c *command) monitor() (service.MonitorBody, error) {
 		c.Auth = &auth{Kind: "basic", Username: u.User.Username(), Password: password}
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if err := c.settle(u); err != nil {
+		return none, err
+	}
 	if err := c.placeData(u); err != nil {
 		return none, err
 	}
@@ -225,6 +233,23 @@ func (c *command) monitor() (service.MonitorBody, error) {
 		m.Assertions = append(m.Assertions, uptime.Assertion{Source: "connect", Op: "le", Value: value})
 	}
 	return m, nil
+}
+
+// settle is what an option means beside the others.
+func (c *command) settle(u *url.URL) error {
+	if c.digest {
+		if c.Auth == nil || c.Auth.Kind != "basic" {
+			return wrong("--digest needs the name and password of -u (--user)")
+		}
+		c.Auth.Kind = "digest"
+	}
+	switch {
+	case c.Version == "h2c" && u.Scheme == "https":
+		c.Version = "2"
+	case c.Version == "2" && u.Scheme != "https":
+		return wrong("--http2 cannot be honoured without TLS: use --http2-prior-knowledge")
+	}
+	return nil
 }
 
 // placeData puts the data where curl does, and chooses the method that follows from it.

@@ -57,47 +57,47 @@ var options = map[string]option{
 	"--key":      {value: true, do: func(c *command, v string) (err error) { c.tls().ClientKeyPEM, err = c.file(v); return err }},
 	"--tlsv1.2":  {}, // the oldest that a monitor calls up
 
-	"--location":        {do: func(c *command, _ string) error { c.FollowRedirects = true; return nil }},
-	"--max-redirs":      {value: true, do: (*command).maxRedirects},
-	"--max-time":        {value: true, do: func(c *command, v string) (err error) { c.maxTime, err = seconds(v); return err }},
-	"--connect-timeout": {value: true, do: func(c *command, v string) (err error) { c.connect, err = seconds(v); return err }},
-	"--ipv4":            {do: func(c *command, _ string) error { c.IPVersion = "4"; return nil }},
-	"--ipv6":            {do: func(c *command, _ string) error { c.IPVersion = "6"; return nil }},
-	"--dns-servers":     {value: true, do: (*command).dnsServer},
-	"--http1.1":         {},
-	"--compressed":      {}, // a monitor always asks for it
+	"--location":              {do: func(c *command, _ string) error { c.FollowRedirects = true; return nil }},
+	"--max-redirs":            {value: true, do: (*command).maxRedirects},
+	"--max-time":              {value: true, do: func(c *command, v string) (err error) { c.maxTime, err = seconds(v); return err }},
+	"--connect-timeout":       {value: true, do: func(c *command, v string) (err error) { c.connect, err = seconds(v); return err }},
+	"--ipv4":                  {do: func(c *command, _ string) error { c.IPVersion = "4"; return nil }},
+	"--ipv6":                  {do: func(c *command, _ string) error { c.IPVersion = "6"; return nil }},
+	"--dns-servers":           {value: true, do: (*command).dnsServer},
+	"--proxy":                 {value: true, do: (*command).proxy},
+	"--proxy-user":            {value: true, do: (*command).proxyUser},
+	"--proxytunnel":           {}, // a check always does
+	"--socks5-hostname":       {value: true, do: func(c *command, v string) error { return c.proxy("socks5h://" + v) }},
+	"--digest":                {do: func(c *command, _ string) error { c.digest = true; return nil }},
+	"--http1.1":               {},
+	"--http2":                 {do: func(c *command, _ string) error { c.Version = "2"; return nil }},
+	"--http2-prior-knowledge": {do: func(c *command, _ string) error { c.Version = "h2c"; return nil }},
+	"--compressed":            {}, // a monitor always asks for it
 
-	"--form":                  {value: true, refused: "a monitor's body is text; write it with --data-raw and its Content-Type"},
-	"--form-string":           {value: true, refused: "a monitor's body is text; write it with --data-raw and its Content-Type"},
-	"--upload-file":           {value: true, refused: "use --data-binary @FILE with -X PUT"},
-	"--proxy":                 {value: true, refused: "checks go to the target directly"},
-	"--proxy-user":            {value: true, refused: "checks go to the target directly"},
-	"--proxytunnel":           {refused: "checks go to the target directly"},
-	"--preproxy":              {value: true, refused: "checks go to the target directly"},
-	"--socks5":                {value: true, refused: "checks go to the target directly"},
-	"--socks5-hostname":       {value: true, refused: "checks go to the target directly"},
-	"--resolve":               {value: true, refused: "a check looks the name up afresh each time; name a DNS server with --dns-servers, or the address in the URL"},
-	"--connect-to":            {value: true, refused: "a check dials the target that it names"},
-	"--http1.0":               {refused: "checks speak HTTP/1.1"},
-	"--http2":                 {refused: "checks speak HTTP/1.1"},
-	"--http2-prior-knowledge": {refused: "checks speak HTTP/1.1"},
-	"--http3":                 {refused: "checks speak HTTP/1.1"},
-	"--http3-only":            {refused: "checks speak HTTP/1.1"},
-	"--digest":                {refused: "only basic and bearer authentication are spoken"},
-	"--ntlm":                  {refused: "only basic and bearer authentication are spoken"},
-	"--negotiate":             {refused: "only basic and bearer authentication are spoken"},
-	"--anyauth":               {refused: "only basic and bearer authentication are spoken; say which with -u or --oauth2-bearer"},
-	"--aws-sigv4":             {value: true, refused: "a signature is made anew for each request"},
-	"--netrc":                 {refused: "write the credentials with -u"},
-	"--netrc-file":            {value: true, refused: "write the credentials with -u"},
-	"--location-trusted":      {refused: "credentials never go to another host; use -L"},
-	"--pass":                  {value: true, refused: "the key must not be encrypted; it is kept sealed"},
-	"--capath":                {value: true, refused: "name one file with --cacert"},
-	"--tlsv1":                 {refused: "versions before TLS 1.2 are down, tls_version"},
-	"--tlsv1.0":               {refused: "versions before TLS 1.2 are down, tls_version"},
-	"--tlsv1.1":               {refused: "versions before TLS 1.2 are down, tls_version"},
-	"--config":                {value: true, refused: "write its options on the line"},
-	"--next":                  {refused: "a monitor makes one request"},
+	"--form":             {value: true, refused: "a monitor's body is text; write it with --data-raw and its Content-Type"},
+	"--form-string":      {value: true, refused: "a monitor's body is text; write it with --data-raw and its Content-Type"},
+	"--upload-file":      {value: true, refused: "use --data-binary @FILE with -X PUT"},
+	"--preproxy":         {value: true, refused: "a check goes through one proxy"},
+	"--socks5":           {value: true, refused: "a proxy of a check looks the name up itself; use --socks5-hostname"},
+	"--resolve":          {value: true, refused: "a check looks the name up afresh each time; name a DNS server with --dns-servers, or the address in the URL"},
+	"--connect-to":       {value: true, refused: "a check dials the target that it names"},
+	"--http1.0":          {refused: "checks speak HTTP/1.1 and HTTP/2"},
+	"--http3":            {refused: "checks speak HTTP/1.1 and HTTP/2"},
+	"--http3-only":       {refused: "checks speak HTTP/1.1 and HTTP/2"},
+	"--ntlm":             {refused: "basic, digest and bearer authentication are spoken"},
+	"--negotiate":        {refused: "basic, digest and bearer authentication are spoken"},
+	"--anyauth":          {refused: "say which with -u, --digest or --oauth2-bearer"},
+	"--aws-sigv4":        {value: true, refused: "a signature is made anew for each request"},
+	"--netrc":            {refused: "write the credentials with -u"},
+	"--netrc-file":       {value: true, refused: "write the credentials with -u"},
+	"--location-trusted": {refused: "credentials never go to another host; use -L"},
+	"--pass":             {value: true, refused: "the key must not be encrypted; it is kept sealed"},
+	"--capath":           {value: true, refused: "name one file with --cacert"},
+	"--tlsv1":            {refused: "versions before TLS 1.2 are down, tls_version"},
+	"--tlsv1.0":          {refused: "versions before TLS 1.2 are down, tls_version"},
+	"--tlsv1.1":          {refused: "versions before TLS 1.2 are down, tls_version"},
+	"--config":           {value: true, refused: "write its options on the line"},
+	"--next":             {refused: "a monitor makes one request"},
 
 	"--silent": {}, "--show-error": {}, "--output": {value: true}, "--remote-name": {}, "--verbose": {}, "--include": {},
 	"--show-headers": {}, "--write-out": {value: true}, "--progress-bar": {}, "--no-progress-meter": {}, "--fail": {},
@@ -234,5 +234,42 @@ func (c *command) dnsServer(v string) error {
 		return errors.New("names more than one server; a monitor asks one")
 	}
 	c.Resolver = v
+	return nil
+}
+
+// proxy is "[scheme://][user:password@]host[:port]"; the scheme is http and the port
+// 1080 if nothing is said.
+func (c *command) proxy(v string) error {
+	if !strings.Contains(v, "://") {
+		v = "http://" + v
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Hostname() == "" {
+		return errors.New("is not the address of a proxy")
+	}
+	switch u.Scheme {
+	case "http", "https":
+	case "socks5h":
+		u.Scheme = "socks5"
+	default:
+		return fmt.Errorf("has the scheme %s, which cannot be honoured: http, https and socks5h can, whose proxies look the name up", u.Scheme)
+	}
+	if u.Port() == "" {
+		u.Host += ":1080"
+	}
+	if u.User != nil {
+		c.ProxyUsername = u.User.Username()
+		c.ProxyPassword, _ = u.User.Password()
+	}
+	c.Proxy = u.Scheme + "://" + u.Host
+	return nil
+}
+
+func (c *command) proxyUser(v string) error {
+	name, password, ok := strings.Cut(v, ":")
+	if !ok {
+		return errors.New(`must be written "name:password"; there is nobody to ask for the password`)
+	}
+	c.ProxyUsername, c.ProxyPassword = name, password
 	return nil
 }
