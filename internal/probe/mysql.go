@@ -86,15 +86,24 @@ func mysqlAttempt(r *session, cfg *queryConfig) (f *fault, err error) {
 	if cfg.Query == "" {
 		return nil, nil
 	}
-	// Not just this transaction: a statement that alters a table ends it first.
-	_, err = session.(driver.ExecerContext).ExecContext(r.ctx, "set session transaction read only", nil)
-	if err == nil {
-		err = r.sqlQuery(session, cfg.Query)
-	}
-	if err != nil {
+	if err := mysqlQuery(r, session, cfg.Query); err != nil {
 		return mysqlQueryFault(r, log.cause(err)), nil
 	}
 	return nil, nil
+}
+
+// mysqlQuery runs the query in a session that may only read, and not just in such a
+// transaction: a statement that alters a table would end that first. The rows are not
+// closed, since that reads all that are left; the connection is of no use afterwards.
+func mysqlQuery(r *session, conn driver.Conn, query string) error {
+	if _, err := conn.(driver.ExecerContext).ExecContext(r.ctx, "set session transaction read only", nil); err != nil {
+		return err
+	}
+	rows, err := conn.(driver.QueryerContext).QueryContext(r.ctx, query, nil)
+	if err != nil {
+		return err
+	}
+	return r.sqlFound(rows)
 }
 
 // mysqlSettings is what the driver is told. Everything it could do behind our back

@@ -74,6 +74,7 @@ func New(env Env) *Set {
 		newHeartbeat(),
 		newHTTP(),
 		newManual(),
+		newSQLServer(),
 	)
 }
 

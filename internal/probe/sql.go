@@ -9,14 +9,9 @@ import (
 	"time"
 )
 
-// sqlQuery runs a query on a connection of a driver of database/sql, whose pool a
-// single check has no use for, and notes what it found. What is left of the rows
-// after maxRows stays unread: the connection is of no use afterwards.
-func (r *session) sqlQuery(conn driver.Conn, query string) error {
-	rows, err := conn.(driver.QueryerContext).QueryContext(r.ctx, query, nil)
-	if err != nil {
-		return err
-	}
+// sqlFound notes what a query found, by a driver of database/sql, whose pool a single
+// check has no use for. What is left of the rows after maxRows stays unread.
+func (r *session) sqlFound(rows driver.Rows) error {
 	n, row := 0, make([]driver.Value, len(rows.Columns()))
 	var value *string
 	for ; n < maxRows; n++ {
