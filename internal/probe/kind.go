@@ -131,7 +131,7 @@ func (c *plainCheck) Run(parent context.Context, attempt Attempt) Outcome {
 	r := &session{base: &c.base}
 	defer r.begin(parent, attempt)()
 	f := c.do(r)
-	if f == nil {
+	if f == nil && !r.complete {
 		f = r.ended() // a driver may swallow the deadline
 	}
 	return r.conclude(f, time.Since(r.start)-r.waited, nil)

@@ -279,6 +279,7 @@ func (p *ping) judge() *fault {
 	}
 	mean := sum / time.Duration(p.got)
 	p.r.phases.FirstByte = mean
+	p.r.complete = true // lost packets are waited for until the deadline
 	p.r.setNumber("rtt", float64(mean))
 	p.r.setNumber("rtt_max", float64(longest))
 	p.r.seen.Body += fmt.Sprintf(", mean %s, longest %s", mean.Round(time.Microsecond), longest.Round(time.Microsecond))

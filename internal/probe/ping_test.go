@@ -192,7 +192,8 @@ func TestPing(t *testing.T) {
 		"loopback over IPv6 is up":           {target: "::1", verdict: up},
 		"large packets are up":               {config: `{"size":8000,"packet_interval":"20ms"}`, verdict: up},
 		"one packet is up":                   {config: `{"count":1}`, assertions: is("loss", "eq", 0), verdict: up},
-		"partial loss is up":                 {answer: func(e *icmp.Echo, send func(*icmp.Echo)) { odd(e, send) }, config: `{"count":4,"packet_interval":"20ms"}`, assertions: is("loss", "eq", 50), verdict: up},
+		"partial loss is up":                 {answer: odd, config: `{"count":4,"packet_interval":"20ms"}`, assertions: is("loss", "eq", 50), verdict: up},
+		"loss until the deadline is up":      {answer: odd, config: `{"count":4,"packet_interval":"20ms"}`, timeout: short, assertions: is("loss", "eq", 50), verdict: up},
 		"answers that come twice count once": {answer: func(e *icmp.Echo, send func(*icmp.Echo)) { send(e); send(e) }, assertions: is("loss", "eq", 0), verdict: up},
 		"slow but in time is up":             {answer: func(e *icmp.Echo, send func(*icmp.Echo)) { time.AfterFunc(2*short, func() { send(e) }) }, assertions: is("rtt", "ge", "500ms"), verdict: up},
 		"a forged answer first is up": {answer: func(e *icmp.Echo, send func(*icmp.Echo)) {

@@ -55,6 +55,7 @@ type session struct {
 	results  []found         // one per assertion evaluated so far
 	seen     uptime.Evidence // what the type itself wants shown
 	learned  []string        // secrets that this run came by, such as a token
+	complete bool            // the prober kept the deadline and has its answer: one that passes now is late, not missing
 
 	dialling sync.Mutex // a driver's dials come one after another; it guards trace and phases then
 
