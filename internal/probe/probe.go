@@ -57,6 +57,7 @@ func New(env Env) *Set {
 	return newSet(env,
 		newGRPC(),
 		newDNS(),
+		newDomain(),
 		newHTTP(),
 		newKafka(),
 		newMQTT(),

@@ -16,7 +16,7 @@ const (
 	DNSServFail    Reason = "dns_servfail"      // the DNS server failed to answer (SERVFAIL)
 	DNSRefused     Reason = "dns_refused"       // the DNS server refused the question
 	DNSTimeout     Reason = "dns_timeout"       // no DNS server answered in time
-	DNSNoData      Reason = "dns_nodata"        // the name exists, and has no address of the wanted kind
+	DNSNoData      Reason = "dns_nodata"        // the name exists, and has no address or record of the wanted kind
 	DNSLoop        Reason = "dns_loop"          // aliases (CNAME) lead round in a circle or too far
 	DNSMismatch    Reason = "dns_mismatch"      // the answer is not the expected one
 	DNSMalformed   Reason = "dns_malformed"     // the DNS answer cannot be read
@@ -62,6 +62,11 @@ const (
 	ReportedFail   Reason = "reported_failure"  // the job itself says that it failed
 	Members        Reason = "members"           // of a group: members are down or degraded
 	SetByHand      Reason = "set_by_hand"       // a person set this state
+
+	DomainExpiring Reason = "domain_expiring"       // the domain's registration expires within expiry_days
+	DomainExpired  Reason = "domain_expired"        // the domain's registration has expired, or the registry is deleting it
+	DomainHold     Reason = "domain_hold"           // the registry or registrar keeps the domain out of DNS (clientHold, serverHold)
+	NotRegistered  Reason = "domain_not_registered" // nobody has registered the domain
 )
 
 // Reasons of unknown results: what of ours was in the way. They are never a
@@ -75,6 +80,7 @@ const (
 	Paused        Reason = "paused"          // switched off by a person
 	OwnNetwork    Reason = "own_network"     // our network or resolver is gone
 	OwnResources  Reason = "own_resources"   // descriptors, ports or memory of this machine
+	RegistryFault Reason = "registry_failed" // the domain's registry does not answer, refuses, or does not say when the domain expires
 	StorageFailed Reason = "storage_failed"  // our database did not answer
 	QueueFailed   Reason = "queue_failed"    // our queue did not answer
 	InternalError Reason = "internal_error"  // a bug of ours
