@@ -62,6 +62,7 @@ func New(env Env) *Set {
 		newKafka(),
 		newMQTT(),
 		newRabbitMQ(),
+		newSNMP(),
 		newWebSocket(),
 		newMongoDB(),
 		newMySQL(),

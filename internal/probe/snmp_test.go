@@ -1,0 +1,183 @@
+package probe
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gosnmp/gosnmp"
+
+	"vedette/internal/testenv"
+	"vedette/internal/uptime"
+)
+
+// snmpAgent is a real snmpd. It knows the community canary-right and, by version 3,
+// the user probe.
+func snmpAgent(t *testing.T) string {
+	t.Helper()
+	return testenv.Start(t, testenv.ProgramSpec{
+		Binary: "snmpd", Package: "snmpd", User: "Debian-snmp",
+		Prepare: func(s *testenv.Program) error {
+			return os.WriteFile(filepath.Join(s.Dir, "conf"), []byte(`[snmp] persistentDir `+s.Dir+`
+[snmpd]
+rocommunity canary-right 127.0.0.1
+createUser probe SHA canary-auth AES canary-priv
+rouser probe authPriv
+sysName core-1
+sysLocation Keller\nüber
+`), 0o644)
+		},
+		Args: func(s *testenv.Program) []string {
+			return []string{"-f", "-C", "-c", filepath.Join(s.Dir, "conf"), "-Lf", "/dev/null", "-I", "-smux", "udp:" + s.Addr}
+		},
+		Ready: func(s *testenv.Program) error {
+			c, err := newSNMP().Compile(uptime.Monitor{Target: s.Addr, Timeout: short, Config: json.RawMessage(`{"community":"canary-right"}`)}, testEnv())
+			if err != nil {
+				return err
+			}
+			if out := c.Run(t.Context(), Attempt{}); out.Verdict != uptime.VerdictUp {
+				return errors.New(out.Message)
+			}
+			return nil
+		},
+	}).Addr
+}
+
+// snmpFake is an agent that answers a question with what reply makes of it, unless
+// that is nothing. It is for what snmpd does not do.
+func snmpFake(t *testing.T, reply func(question []byte) []byte) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if answer := reply(b[:n]); answer != nil {
+				_, _ = c.WriteTo(answer, from)
+			}
+		}
+	}()
+	return c.LocalAddr().String()
+}
+
+// snmpAnswer answers a question of version 2c with one variable or an error.
+func snmpAnswer(v gosnmp.SnmpPDU, failure gosnmp.SNMPError) func([]byte) []byte {
+	return func(question []byte) []byte {
+		codec := &gosnmp.GoSNMP{Version: gosnmp.Version2c}
+		asked, err := codec.SnmpDecodePacket(question)
+		if err != nil {
+			return nil
+		}
+		packet := gosnmp.SnmpPacket{
+			Version: gosnmp.Version2c, Community: asked.Community, PDUType: gosnmp.GetResponse, RequestID: asked.RequestID,
+			Error: failure, Variables: []gosnmp.SnmpPDU{v},
+		}
+		b, _ := packet.MarshalMsg()
+		return b
+	}
+}
+
+func snmpSilent([]byte) []byte { return nil }
+
+func TestSNMP(t *testing.T) {
+	t.Parallel()
+	down, up := uptime.VerdictDown, uptime.VerdictUp
+	agent := snmpAgent(t)
+	const uptimeOID, name = "1.3.6.1.2.1.1.3.0", "1.3.6.1.2.1.1.5.0"
+	of := func(version, oid string) string {
+		return `{"version":"` + version + `","community":"canary-right","oid":"` + oid + `"}`
+	}
+	user := func(auth, private, more string) string {
+		return `{"version":"3","username":"probe","auth_password":"` + auth + `","privacy_password":"` + private + `"` + more + `}`
+	}
+	value := func(op, v string) []uptime.Assertion { return []uptime.Assertion{assert("value", "", op, v)} }
+	number := func(op string, n float64) []uptime.Assertion {
+		return []uptime.Assertion{assert("number", "", op, n)}
+	}
+	fake := func(typ gosnmp.Asn1BER, v any) string {
+		return snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: typ, Value: v}, gosnmp.NoError))
+	}
+	lossy := 0
+	brokerCases(t, "snmp", map[string]brokerCase{
+		"version 2c is up":                       {target: agent, config: of("2c", uptimeOID), assertions: number("gt", 0), verdict: up},
+		"version 1 is up":                        {target: agent, config: of("1", uptimeOID), verdict: up},
+		"version 3 is up":                        {target: agent, config: user("canary-auth", "canary-priv", ""), verdict: up},
+		"a text is up":                           {target: agent, config: of("2c", name), assertions: value("eq", "core-1"), verdict: up},
+		"an object identifier is up":             {target: agent, config: of("2c", ".1.3.6.1.2.1.1.2.0"), assertions: value("matches", `^\.?1\.3\.6\.1\.4`), verdict: up},
+		"octets that are no text are in hex":     {target: fake(gosnmp.OctetString, []byte{0, 0x1b, 0xff}), assertions: value("eq", "001bff"), verdict: up},
+		"a large counter is a number":            {target: fake(gosnmp.Counter64, uint64(1)<<63), assertions: number("gt", 9e18), verdict: up},
+		"a lost datagram is sent again":          {target: snmpFake(t, snmpLossy(&lossy, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.TimeTicks, Value: uint32(7)}, gosnmp.NoError))), timeout: 4 * short, verdict: up},
+		"a wrong community is timeout, and says": {target: agent, config: `{"community":"canary-wrong"}`, timeout: 2 * short, verdict: down, reason: uptime.Timeout, says: "community"},
+		"a wrong password is auth_failed":        {target: agent, config: user("canary-wrong", "canary-priv", ""), verdict: down, reason: uptime.AuthFailed},
+		"an unknown user is auth_failed":         {target: agent, config: `{"version":"3","username":"nobody"}`, verdict: down, reason: uptime.AuthFailed},
+		"an object that is not there":            {target: agent, config: of("2c", "1.3.6.1.2.1.1.99.0"), verdict: down, reason: uptime.NotReady, says: "1.99.0"},
+		"an object that is not there, version 1": {target: agent, config: of("1", "1.3.6.1.2.1.1.99.0"), verdict: down, reason: uptime.NotReady},
+		"an error of the agent":                  {target: snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.Null}, gosnmp.GenErr)), verdict: down, reason: uptime.NotReady},
+		"an agent that forbids":                  {target: snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.Null}, gosnmp.AuthorizationError)), verdict: down, reason: uptime.AuthFailed},
+		"an answer for another object":           {target: snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: ".1.3.6.1.2.1.1.4.0", Type: gosnmp.Integer, Value: 1}, gosnmp.NoError)), verdict: down, reason: uptime.Protocol},
+		"another text than asserted":             {target: agent, config: of("2c", name), assertions: value("eq", "core-2"), verdict: down, reason: uptime.AssertFailed, says: "core-1"},
+		"silent":                                 {target: snmpFake(t, snmpSilent), timeout: short, verdict: down, reason: uptime.Timeout},
+		"garbage is protocol":                    {target: snmpFake(t, func([]byte) []byte { return []byte("SSH-2.0-OpenSSH_9.2\r\n") }), verdict: down, reason: uptime.Protocol},
+		"nobody listens":                         {target: snmpUnheard(t), verdict: down, reason: uptime.ConnRefused},
+	})
+}
+
+// snmpLossy loses the first question.
+func snmpLossy(n *int, answer func([]byte) []byte) func([]byte) []byte {
+	return func(question []byte) []byte {
+		if *n++; *n == 1 {
+			return nil
+		}
+		return answer(question)
+	}
+}
+
+// snmpUnheard is an address where nothing listens for datagrams.
+func snmpUnheard(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().String()
+}
+
+func TestSNMPRefusesAConfigThatCannotBeRun(t *testing.T) {
+	t.Parallel()
+	for config, path := range map[string]string{
+		`{"oid":"sysUpTime"}`:                "config.oid",
+		`{"version":"3"}`:                    "config.username",
+		`{"privacy_password":"long-enough"}`: "config.auth_password",
+		`{"auth_password":"short"}`:          "config.auth_password",
+		`{"auth_protocol":"ROT13"}`:          "config.auth_protocol",
+	} {
+		_, err := New(testEnv()).Compile(uptime.Monitor{Type: "snmp", Target: "switch.example", Config: json.RawMessage(config)})
+		if e, ok := errors.AsType[*uptime.Error](err); !ok || e.Fields[0].Path != path {
+			t.Errorf("Compile of %s = %v, want a problem of %s", config, err, path)
+		}
+	}
+}
+
+func TestSNMPExamples(t *testing.T) {
+	t.Parallel()
+	runExample(t, "snmp", 0, snmpAgent(t), func(c map[string]any) { c["auth_password"], c["privacy_password"] = "canary-auth", "canary-priv" })
+}
+
+func TestSNMPLeavesNothingBehind(t *testing.T) {
+	brokerSteady(t, "snmp",
+		brokerCase{target: snmpFake(t, snmpSilent)},
+		brokerCase{target: snmpFake(t, snmpSilent), config: `{"version":"3","username":"probe"}`},
+		brokerCase{target: snmpFake(t, func([]byte) []byte { return []byte("garbage") })},
+	)
+}
