@@ -66,8 +66,12 @@ func (g *Guard) SetPolicy(p Policy) { g.policy.Store(&p) }
 func (g *Guard) Policy() Policy { return *g.policy.Load() }
 
 // Control is the hook for net.Dialer.Control and net.ListenConfig.Control: it
-// refuses with ErrBlocked before the connect is made.
+// refuses with ErrBlocked before the connect is made. A Unix socket is this machine's
+// own, and judged as loopback is.
 func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
+	if network == "unix" {
+		address = "127.0.0.1:0"
+	}
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return ErrBlocked

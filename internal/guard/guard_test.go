@@ -162,3 +162,19 @@ func listen(t *testing.T) net.Listener {
 	t.Cleanup(func() { l.Close() })
 	return l
 }
+
+func TestAUnixSocketIsJudgedAsLoopback(t *testing.T) {
+	t.Parallel()
+	listed, err := Parse("127.0.0.1/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		policy Policy
+		want   error
+	}{"denied": {Deny(), ErrBlocked}, "allowed": {Allow(), nil}, "listed": {listed, nil}} {
+		if err := New(Options{Policy: tt.policy}).Control("unix", "/run/docker.sock", nil); !errors.Is(err, tt.want) {
+			t.Errorf("%s: Control = %v, want %v", name, err, tt.want)
+		}
+	}
+}

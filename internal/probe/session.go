@@ -150,6 +150,25 @@ func (r *session) unbounded(host string, port uint16) (net.Conn, *fault) {
 	return conn, nil
 }
 
+// local dials a Unix socket of this machine, as connectTo does an address.
+func (r *session) local(path string) (net.Conn, *fault) {
+	begin := time.Now()
+	conn, err := r.dial.sockets.DialContext(r.ctx, "unix", path)
+	r.phases.Connect += time.Since(begin)
+	if err == nil {
+		_ = conn.SetDeadline(r.deadline)
+		r.keep(conn)
+		return &boundedConn{Conn: conn, left: maxRead}, nil
+	}
+	if f := ownFault(r.parent, err); f != nil {
+		return nil, f
+	}
+	if isTimeout(err) {
+		return nil, down(uptime.ConnTimeout, "The socket %s did not take the connection in time.", clean(path, 108))
+	}
+	return nil, down(uptime.ConnRefused, "Nothing listens on the socket %s.", clean(path, 108))
+}
+
 // resolve looks host up into r.trace.
 func (r *session) resolve(host string) *fault {
 	begin := time.Now()
