@@ -55,6 +55,7 @@ func New(env Env) *Set {
 		env.Logger = slog.New(slog.DiscardHandler)
 	}
 	return newSet(env,
+		newDocker(),
 		newGRPC(),
 		newDNS(),
 		newDomain(),
