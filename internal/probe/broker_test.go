@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,12 +50,7 @@ func brokerRun(t *testing.T, typ string, tt brokerCase) Outcome {
 	if tt.timeout == 0 {
 		tt.timeout = 10 * time.Second
 	}
-	c, err := New(testEnv()).Compile(uptime.Monitor{
-		Type: typ, Target: tt.target, Config: json.RawMessage(tt.config), Assertions: tt.assertions, Timeout: tt.timeout,
-	})
-	if err != nil {
-		t.Fatalf("Compile: %v", err)
-	}
+	c := brokerCheck(t, typ, tt)
 	start := time.Now()
 	out := c.Run(t.Context(), Attempt{})
 	if took := time.Since(start); took > tt.timeout+2*time.Second {
@@ -64,6 +60,17 @@ func brokerRun(t *testing.T, typ string, tt brokerCase) Outcome {
 		t.Errorf("a secret is shown: %s", shown)
 	}
 	return out
+}
+
+func brokerCheck(t *testing.T, typ string, tt brokerCase) Check {
+	t.Helper()
+	c, err := New(testEnv()).Compile(uptime.Monitor{
+		Type: typ, Target: tt.target, Config: json.RawMessage(tt.config), Assertions: tt.assertions, Timeout: tt.timeout,
+	})
+	if err != nil {
+		t.Fatalf("Compile: %v", err)
+	}
+	return c
 }
 
 // brokerServe gives every connection to talk and closes it when talk returns.
@@ -153,20 +160,23 @@ func brokerConfig(config map[string]any) string {
 	return string(b)
 }
 
-// brokerSteady runs a failing check many times: no goroutine may stay behind. It is
-// not parallel, since it counts those of the whole process.
+// brokerSteady runs a failing check many times at once: no goroutine may stay behind.
+// It is not for parallel tests, since it counts those of the whole process.
 func brokerSteady(t *testing.T, typ string, cases ...brokerCase) {
 	t.Helper()
 	for _, tt := range cases {
 		tt.timeout = short
 		brokerRun(t, typ, tt) // what is made once only
 		before := runtime.NumGoroutine()
-		for range 5 {
-			brokerRun(t, typ, tt)
+		c := brokerCheck(t, typ, tt)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() { c.Run(t.Context(), Attempt{}) })
 		}
+		all.Wait()
 		deadline := time.Now().Add(5 * time.Second)
 		for runtime.NumGoroutine() > before+2 && time.Now().Before(deadline) {
-			runtime.Gosched()
+			<-time.After(time.Millisecond) // those of the servers end by themselves
 		}
 		if after := runtime.NumGoroutine(); after > before+2 {
 			stacks := make([]byte, 1<<20)
