@@ -114,6 +114,14 @@ func brokerSilent(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 // brokerCloses takes the first bytes and hangs up.
 func brokerCloses(c net.Conn) { _, _ = c.Read(make([]byte, 4096)) }
 
+// brokerLate lets a while pass before it talks.
+func brokerLate(talk func(net.Conn)) func(net.Conn) {
+	return func(c net.Conn) {
+		<-time.After(short)
+		talk(c)
+	}
+}
+
 // brokerRepeats says head and then text again and again.
 func brokerRepeats(head, text string) func(net.Conn) {
 	return func(c net.Conn) {

@@ -105,6 +105,7 @@ func TestDocker(t *testing.T) {
 		"the restarts are counted":           {target: running, config: web, assertions: number("restarts", "eq", 2), verdict: up},
 		"the exit code is there":             {target: running, config: web, assertions: number("exit_code", "eq", 137), verdict: up},
 		"no health check is none":            {target: running, config: web, assertions: text("health", "none"), verdict: up},
+		"a slow answer in time is up":        {target: raw(brokerLate(brokerAnswers(page(`{"State":{"Status":"running"}}`)))), config: web, verdict: up},
 		"a health check under way degrades":  {target: of("running", "starting"), config: web, verdict: degraded, reason: uptime.NotReady},
 		"an unhealthy one is not_ready":      {target: of("running", "unhealthy"), config: web, verdict: down, reason: uptime.NotReady, says: "unhealthy"},
 		"an exited one is not_ready":         {target: of("exited", "unhealthy"), config: web, verdict: down, reason: uptime.NotReady, says: "137"},

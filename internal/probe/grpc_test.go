@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -61,10 +62,15 @@ func grpcHealth(s *grpc.Server) {
 type grpcAnswers struct {
 	healthpb.UnimplementedHealthServer
 	err  error
-	wait bool
+	wait bool // until the client goes
+	late bool // a while, and then SERVING
 }
 
 func (g grpcAnswers) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	if g.late {
+		<-time.After(short)
+		return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
+	}
 	if g.wait {
 		<-ctx.Done()
 	}
@@ -106,6 +112,7 @@ func TestGRPC(t *testing.T) {
 		"an asserted NOT_SERVING is up":          {target: plain, config: `{"service":"shop.Bills"}`, assertions: status("NOT_SERVING"), verdict: up},
 		"TLS is up":                              {target: secure, config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: up},
 		"metadata is sent":                       {target: plain, config: `{"headers":{"Authorization":"Bearer right"}}`, verdict: up},
+		"a slow answer in time is up":            {target: grpcServe(t, nil, grpcRegister(grpcAnswers{late: true})), verdict: up},
 		"NOT_SERVING is not_ready":               {target: plain, config: `{"service":"shop.Bills"}`, verdict: down, reason: uptime.NotReady, says: "NOT_SERVING of the service shop.Bills"},
 		"another status than asserted":           {target: plain, assertions: status("NOT_SERVING"), verdict: down, reason: uptime.NotReady},
 		"an unknown service is not_ready":        {target: plain, config: `{"service":"shop.Carts"}`, verdict: down, reason: uptime.NotReady, says: "does not know"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -132,6 +133,7 @@ func TestKafka(t *testing.T) {
 		"a login by SCRAM-SHA-256 is up":            {target: locked, config: login("SCRAM-SHA-256", "canary-right"), verdict: up},
 		"a login by SCRAM-SHA-512 is up":            {target: locked, config: login("SCRAM-SHA-512", "canary-right"), verdict: up},
 		"an old broker is up":                       {target: kafkaFake(t, nil, kfake.MaxVersions(kversion.V1_0_0())), config: orders, verdict: up},
+		"a slow answer in time is up":               {target: kafkaFake(t, func(*kmsg.MetadataResponse) { <-time.After(short) }), verdict: up},
 		"a wrong password by PLAIN is auth_failed":  {target: locked, config: login("PLAIN", "canary-wrong"), verdict: down, reason: uptime.AuthFailed},
 		"a wrong password by SCRAM is auth_failed":  {target: locked, config: login("SCRAM-SHA-256", "canary-wrong"), verdict: down, reason: uptime.AuthFailed},
 		"a refusal that is answered":                {target: kafkaRefusing(t, kmsg.SASLAuthenticate, kafkaRefuseLogin), config: login("PLAIN", "canary-wrong"), verdict: down, reason: uptime.AuthFailed, says: "Invalid username"},

@@ -111,6 +111,7 @@ func TestMQTT(t *testing.T) {
 		"a message that comes back in version 5":        {target: closed, config: login("canary-right", `,"version":"5","topic":"vedette/b","publish":"hello"`), verdict: up},
 		"a name of one's own is up":                     {target: open, config: `{"client_id":"probe-7"}`, verdict: up},
 		"another message before one's own is passed":    {target: mqttScript(t, welcome, granted, "\x30\x04\x00\x01an\x30\x04\x00\x01ay"), config: `{"topic":"a","publish":"y"}`, verdict: up},
+		"a slow answer in time is up":                   {target: brokerServe(t, brokerLate(brokerSays(welcome))), verdict: up},
 		"no login where one is due":                     {target: closed, verdict: down, reason: uptime.AuthFailed, says: "not authorized"},
 		"a wrong password is auth_failed":               {target: closed, config: login("canary-wrong", ""), verdict: down, reason: uptime.AuthFailed},
 		"a wrong password in version 5":                 {target: closed, config: login("canary-wrong", `,"version":"5"`), verdict: down, reason: uptime.AuthFailed},

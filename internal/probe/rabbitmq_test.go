@@ -164,6 +164,7 @@ func TestRabbitMQ(t *testing.T) {
 		"TLS is up":                              {target: secure, config: overTLS, verdict: up},
 		"heartbeats in between are no answer":    {target: rabbitFake{frames: "\x08\x00\x00\x00\x00\x00\x00\xce"}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: up},
 		"a server that never says goodbye is up": {target: rabbitFake{greets: brokerSilent}.serve(t, nil), config: login(""), verdict: up},
+		"a slow answer in time is up":            {target: brokerServe(t, brokerLate(rabbitFake{}.talk)), config: login(""), verdict: up},
 		"a wrong password is auth_failed":        {target: plain, config: wrong, verdict: down, reason: uptime.AuthFailed, says: "hung up"},
 		"a wrong password that is answered":      {target: loud, config: wrong, verdict: down, reason: uptime.AuthFailed, says: "ACCESS_REFUSED"},
 		"an unknown virtual host is auth_failed": {target: plain, config: login(`,"vhost":"none"`), verdict: down, reason: uptime.AuthFailed, says: "vhost none not found"},

@@ -119,14 +119,14 @@ func (c *snmpConfig) client(r *session) *gosnmp.GoSNMP {
 			user.AuthenticationPassphrase = c.AuthPassword.Reveal()
 			user.AuthenticationProtocol = map[string]gosnmp.SnmpV3AuthProtocol{
 				"MD5": gosnmp.MD5, "SHA": gosnmp.SHA, "SHA-224": gosnmp.SHA224, "SHA-256": gosnmp.SHA256, "SHA-384": gosnmp.SHA384, "SHA-512": gosnmp.SHA512,
-			}[c.AuthProtocol]
+			}[cmp.Or(c.AuthProtocol, "SHA")]
 		}
 		if c.PrivacyPassword != "" {
 			client.MsgFlags = gosnmp.AuthPriv
 			user.PrivacyPassphrase = c.PrivacyPassword.Reveal()
 			user.PrivacyProtocol = map[string]gosnmp.SnmpV3PrivProtocol{
 				"DES": gosnmp.DES, "AES": gosnmp.AES, "AES-192": gosnmp.AES192, "AES-256": gosnmp.AES256,
-			}[c.PrivacyProtocol]
+			}[cmp.Or(c.PrivacyProtocol, "AES")]
 		}
 		client.SecurityParameters = user
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/gosnmp/gosnmp"
 
@@ -117,6 +118,7 @@ func TestSNMP(t *testing.T) {
 		"octets that are no text are in hex":     {target: fake(gosnmp.OctetString, []byte{0, 0x1b, 0xff}), assertions: value("eq", "001bff"), verdict: up},
 		"a large counter is a number":            {target: fake(gosnmp.Counter64, uint64(1)<<63), assertions: number("gt", 9e18), verdict: up},
 		"a lost datagram is sent again":          {target: snmpFake(t, snmpLossy(&lossy, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.TimeTicks, Value: uint32(7)}, gosnmp.NoError))), timeout: 4 * short, verdict: up},
+		"a slow answer in time is up":            {target: snmpFake(t, snmpLate(snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.TimeTicks, Value: uint32(7)}, gosnmp.NoError))), verdict: up},
 		"a wrong community is timeout, and says": {target: agent, config: `{"community":"canary-wrong"}`, timeout: 2 * short, verdict: down, reason: uptime.Timeout, says: "community"},
 		"a wrong password is auth_failed":        {target: agent, config: user("canary-wrong", "canary-priv", ""), verdict: down, reason: uptime.AuthFailed},
 		"an unknown user is auth_failed":         {target: agent, config: `{"version":"3","username":"nobody"}`, verdict: down, reason: uptime.AuthFailed},
@@ -138,6 +140,14 @@ func snmpLossy(n *int, answer func([]byte) []byte) func([]byte) []byte {
 		if *n++; *n == 1 {
 			return nil
 		}
+		return answer(question)
+	}
+}
+
+// snmpLate lets a while pass before it answers.
+func snmpLate(answer func([]byte) []byte) func([]byte) []byte {
+	return func(question []byte) []byte {
+		<-time.After(short)
 		return answer(question)
 	}
 }
