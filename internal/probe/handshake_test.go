@@ -145,8 +145,6 @@ func TestHandshakeLeavesNothingBehind(t *testing.T) {
 
 func TestHandshakeExamples(t *testing.T) {
 	t.Parallel()
-	_, ca, _ := talkCert()
-	trust := func(c map[string]any) { c["tls"] = map[string]any{"ca_pem": ca} }
-	runExample(t, "tls", 0, opensslServer(t).Addr, trust)
-	runExample(t, "tls", 1, talkScript("S: 220 ready", "C: EHLO", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "tls", "hang")(t), trust)
+	runExample(t, "tls", 0, opensslServer(t).Addr, talkTrust)
+	runExample(t, "tls", 1, talkScript("S: 220 ready", "C: EHLO", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "tls", "hang")(t), talkTrust)
 }

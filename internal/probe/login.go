@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"encoding/base64"
 	"strings"
 
 	"vedette/internal/uptime"
@@ -14,13 +15,17 @@ type loginConfig struct {
 	ClearText bool          `json:"clear_text_login" doc:"whether the password may be sent although security is none"`
 }
 
-// login notes what is wrong with credentials. clear says that they would be sent in
-// clear text, and that nobody allowed it.
+// login notes what is wrong with credentials, and has them blotted out in the form in
+// which they are sent, too. clear says that they would be sent in clear text, and that
+// nobody allowed it.
 func (b *builder) login(username string, password uptime.Secret, clear bool) {
 	for path, v := range map[string]string{"config.username": username, "config.password": password.Reveal()} {
 		if strings.ContainsAny(v, "\r\n\x00") {
 			b.problems.Add(path, "must not hold a line break or NUL")
 		}
+	}
+	if username != "" {
+		b.base.secrets = addSecrets(b.base.secrets, base64Of(password.Reveal()), saslPlain(username, password))
 	}
 	switch {
 	case username == "" && password != "":
@@ -34,3 +39,10 @@ func (b *builder) login(username string, password uptime.Secret, clear bool) {
 func authFailed(answer string) *fault {
 	return down(uptime.AuthFailed, "The server refused the login: %s.", clean(answer, 150))
 }
+
+// saslPlain are the credentials as RFC 4616 sends them.
+func saslPlain(username string, password uptime.Secret) string {
+	return base64Of("\x00" + username + "\x00" + password.Reveal())
+}
+
+func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }

@@ -68,6 +68,7 @@ func New(env Env) *Set {
 		newMongoDB(),
 		newMySQL(),
 		newPostgres(),
+		newIMAP(),
 		newSMTP(),
 		newTCP(),
 		newHandshake(),

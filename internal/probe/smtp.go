@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"encoding/base64"
 	"net/mail"
 	"slices"
 	"strings"
@@ -47,7 +46,6 @@ func newSMTP() Type {
 			b.network(cfg.netConfig)
 			b.tls(cfg.TLS)
 			b.login(cfg.Username, cfg.Password, cfg.Security == "none")
-			b.base.secrets = addSecrets(b.base.secrets, base64Of(cfg.Password.Reveal()), base64Of(cfg.plain()))
 			if cfg.Helo != "" && (plainTarget(cfg.Helo) != nil) {
 				b.problems.Add("config.helo", "must be a host name or an address in brackets")
 			}
@@ -67,11 +65,6 @@ func plainMailbox(s string) bool {
 	a, err := mail.ParseAddress(s)
 	return err == nil && a.Address == s && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`<>"`, r) })
 }
-
-func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-
-// plain are the credentials of RFC 4616.
-func (c *smtpConfig) plain() string { return "\x00" + c.Username + "\x00" + c.Password.Reveal() }
 
 func (c *smtpConfig) run(r *session) *fault {
 	talk, f := r.converse(c.Security)
@@ -129,7 +122,7 @@ func (c *smtpConfig) login(talk *conversation, extensions []string) *fault {
 	var lines []string // what is sent, each line after a 334
 	switch {
 	case slices.Contains(offered, "PLAIN"):
-		lines = []string{"AUTH PLAIN " + base64Of(c.plain())}
+		lines = []string{"AUTH PLAIN " + saslPlain(c.Username, c.Password)}
 	case slices.Contains(offered, "LOGIN"):
 		lines = []string{"AUTH LOGIN", base64Of(c.Username), base64Of(c.Password.Reveal())}
 	default:

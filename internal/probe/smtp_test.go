@@ -72,6 +72,8 @@ func TestSMTP(t *testing.T) {
 	t.Parallel()
 	up, down := uptime.VerdictUp, uptime.VerdictDown
 	exim, implicit, onlyLogin := eximServer(t, false, eximPlain), eximServer(t, true, eximPlain), eximServer(t, false, "")
+	runExample(t, "smtp", 0, exim.Addr, talkTrust)
+	runExample(t, "smtp", 1, exim.Addr, talkTrust)
 	startTLS := func(more string) string { return talkTrusts(`,"security":"starttls"` + more) }
 	login := `,"username":"monitor","password":"s3cret-word"`
 	dialogue := func(lines ...string) func(*testing.T) string {
@@ -156,13 +158,4 @@ func TestSMTPTellsNoPassword(t *testing.T) {
 
 func TestSMTPLeavesNothingBehind(t *testing.T) {
 	talkLeaves(t, "smtp", "", talkSilent, talkCloses, talkResets, talkEndless("220-x\r\n"))
-}
-
-func TestSMTPExamples(t *testing.T) {
-	t.Parallel()
-	exim := eximServer(t, false, eximPlain)
-	_, ca, _ := talkCert()
-	trust := func(c map[string]any) { c["tls"] = map[string]any{"ca_pem": ca} }
-	runExample(t, "smtp", 0, exim.Addr, trust)
-	runExample(t, "smtp", 1, exim.Addr, trust)
 }

@@ -22,7 +22,7 @@ type talkCase struct {
 	server     func(t *testing.T) string // its address
 	config     string
 	assertions []uptime.Assertion
-	timeout    time.Duration // 0 is 5 s
+	timeout    time.Duration // 0 is the default
 	verdict    uptime.Verdict
 	reason     uptime.Reason
 }
@@ -30,7 +30,7 @@ type talkCase struct {
 func talkRun(t *testing.T, m uptime.Monitor) Outcome {
 	t.Helper()
 	if m.Timeout == 0 {
-		m.Timeout = 5 * time.Second
+		m.Timeout = uptime.DefaultTimeout
 	}
 	c, err := New(testEnv()).Compile(m)
 	if err != nil {
@@ -151,6 +151,12 @@ var (
 	talkCertOnce sync.Once
 	talkCertMade tls.Certificate
 )
+
+// talkTrust adds trust in talkCert to the config of an example.
+func talkTrust(config map[string]any) {
+	_, ca, _ := talkCert()
+	config["tls"] = map[string]any{"ca_pem": ca}
+}
 
 // talkTrusts is a config that trusts talkCert, with more options.
 func talkTrusts(more string) string {

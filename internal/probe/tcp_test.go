@@ -128,6 +128,5 @@ func TestTCPExamples(t *testing.T) {
 	redis := testenv.Redis(t)
 	runExample(t, "tcp", 0, redis.Addr, nil)
 	runExample(t, "tcp", 1, redis.Addr, nil)
-	_, ca, _ := talkCert()
-	runExample(t, "tcp", 2, talkLDAP(t), func(c map[string]any) { c["tls"] = map[string]any{"ca_pem": ca} })
+	runExample(t, "tcp", 2, talkLDAP(t), talkTrust)
 }
