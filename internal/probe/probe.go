@@ -69,6 +69,7 @@ func New(env Env) *Set {
 		newMySQL(),
 		newPostgres(),
 		newIMAP(),
+		newPOP3(),
 		newSMTP(),
 		newTCP(),
 		newHandshake(),
