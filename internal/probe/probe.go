@@ -59,6 +59,7 @@ func New(env Env) *Set {
 		newGRPC(),
 		newDNS(),
 		newDomain(),
+		newFTP(),
 		newHTTP(),
 		newKafka(),
 		newMQTT(),
