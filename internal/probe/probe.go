@@ -72,6 +72,7 @@ func New(env Env) *Set {
 		newIMAP(),
 		newPOP3(),
 		newSMTP(),
+		newSSH(),
 		newTCP(),
 		newHandshake(),
 		newRedis(),

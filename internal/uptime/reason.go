@@ -26,6 +26,8 @@ const (
 	ConnClosed     Reason = "conn_closed"       // the connection was closed before an answer
 	ConnUnreach    Reason = "conn_unreachable"  // no route leads to the address
 	Banner         Reason = "banner"            // the greeting is not the expected one
+	HostKey        Reason = "host_key"          // the SSH host key is not the expected one
+	AuthFailed     Reason = "auth_failed"       // the target refused the credentials
 	Timeout        Reason = "timeout"           // the whole check took longer than its timeout
 	TLSExpired     Reason = "tls_expired"       // a certificate of the chain has expired
 	TLSNotYetValid Reason = "tls_not_yet_valid" // a certificate of the chain is not valid yet
