@@ -70,6 +70,7 @@ func New(env Env) *Set {
 		newMySQL(),
 		newPostgres(),
 		newIMAP(),
+		newNTP(),
 		newPOP3(),
 		newSMTP(),
 		newSSH(),
