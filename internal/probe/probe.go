@@ -83,6 +83,7 @@ func New(env Env) *Set {
 		newHTTP(),
 		newManual(),
 		newSQLServer(),
+		newUDP(),
 	)
 }
 
