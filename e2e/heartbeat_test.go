@@ -146,14 +146,21 @@ func TestWhatAJobReportsIsKnownAtOnce(t *testing.T) {
 	c.send("DELETE", b.URL, "", 405, "send GET, HEAD or POST")
 }
 
-// TestNoJobIsMissingWhileWeWereNotThere kills the only process for longer than a
-// heartbeat may be silent; its job pings all the time, and goes on.
+// TestNoJobIsMissingWhileWeWereNotThere stops the only process, and then kills it, for
+// longer than a heartbeat may be silent; its job pings all the time, and goes on.
 func TestNoJobIsMissingWhileWeWereNotThere(t *testing.T) {
 	t.Parallel()
 	c := embedded(t, testenv.SMTP(t).URL())
 	b := c.passive("Backup", "heartbeat", "1s", object{"period": "5s", "grace": "2s"})
 	c.send("GET", b.URL, "", 200, "OK")
 	c.until(b.ID, "up")
+	c.procs["all"].pause()
+	elapse(t, time.Now(), 9*time.Second)
+	c.procs["all"].resume()
+	elapse(t, time.Now(), 3*time.Second)
+	c.send("GET", b.URL, "", 200, "OK")
+	elapse(t, time.Now(), time.Second)
+	c.neverDown(b.ID)
 	c.procs["all"].kill()
 	elapse(t, time.Now(), 9*time.Second)
 	c.restart("all")

@@ -42,6 +42,7 @@ func (s *server) pings() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]http.HandlerFunc{
 		"/ping/{token}":          s.ping,
+		"/ping/{token}/{$}":      s.ping,
 		"/ping/{token}/{signal}": s.ping,
 		"/api/push/{token}":      s.push,
 		"/":                      func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusNotFound, "not found") },
@@ -138,8 +139,8 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, p uptime.Ping) 
 	if len(body) > 0 {
 		p.Body = string(body)
 	}
-	err := s.svc.RecordPing(r.Context(), token, p)
-	_, _ = io.CopyN(io.Discard, r.Body, maxPingDrain) // else the sender may see a reset instead of our answer
+	err := s.svc.RecordPing(context.WithoutCancel(r.Context()), token, p) // many do not wait for the answer
+	_, _ = io.CopyN(io.Discard, r.Body, maxPingDrain)                     // else the sender may see a reset instead of our answer
 	switch {
 	case uptime.Is(err, uptime.NotFound):
 		return http.StatusNotFound, "not found"

@@ -151,7 +151,7 @@ func TestAPingSaysWhatItsPathSays(t *testing.T) {
 		jobs               int
 	}{
 		{"GET", w.ping, "", uptime.Ping{}, 1},
-		{"HEAD", w.ping, "", uptime.Ping{}, 1},
+		{"HEAD", w.ping + "/", "", uptime.Ping{}, 1},
 		{"POST", w.ping, "done\x00\xff", uptime.Ping{Body: "done\uFFFD\uFFFD"}, 1},
 		{"POST", w.ping, strings.Repeat("ä", 2<<20), uptime.Ping{Body: strings.Repeat("ä", 5<<10)}, 1},
 		{"GET", w.ping + "/start?rid=" + strings.ToUpper(id), "", uptime.Ping{Kind: uptime.PingStart, Run: id}, 0},

@@ -126,22 +126,30 @@ func (p *process) upkeep(ctx context.Context) {
 }
 
 // listenEvery is how often it is noted that pings can be received. The store takes
-// three notes missing for a span in which they could not.
-const listenEvery = 10 * time.Second
+// three notes missing for a span in which they could not; a process that stood still
+// for standStill knows better.
+const (
+	listenEvery = 10 * time.Second
+	standStill  = 3 * time.Second
+)
 
 // listen notes it until ctx ends. returned says that the first note must tell of a
 // return, since it could not be made yet.
 func (p *process) listen(ctx context.Context, returned bool) {
-	t := time.NewTicker(listenEvery)
+	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	wall := func() time.Time { return time.Now().Round(0) } // which also shows that the machine slept
+	for woke, noted := wall(), wall(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		if p.noteListening(ctx, returned) {
-			returned = false
+		now := wall()
+		returned = returned || now.Sub(woke) > standStill
+		woke = now
+		if (returned || now.Sub(noted) >= listenEvery) && p.noteListening(ctx, returned) {
+			returned, noted = false, now
 		}
 	}
 }

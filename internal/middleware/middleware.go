@@ -72,7 +72,10 @@ func Plain(o Options, next http.Handler) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return identify(o, recoverer(o.Logger, securityHeaders(next)))
+	return identify(o, recoverer(o.Logger, securityHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		infoOf(r.Context()).quiet = true
+		next.ServeHTTP(w, r)
+	}))))
 }
 
 // info is what middleware knows about one request. It is made once, by identify,
@@ -83,6 +86,7 @@ type info struct {
 	secure  bool // the browser's connection is TLS, ours or a trusted proxy's
 	actor   service.Actor
 	pattern string
+	quiet   bool  // one of very many: logged for debugging only, unless it fails
 	cause   error // of an internal error, for the log
 }
 

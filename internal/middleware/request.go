@@ -33,7 +33,7 @@ func logRequest(r *http.Request, log *slog.Logger, i *info, rec *recorder, took 
 	level := slog.LevelDebug
 	if rec.status() >= 500 {
 		level = slog.LevelError
-	} else if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	} else if !i.quiet && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		level = slog.LevelInfo
 	}
 	attrs := []slog.Attr{

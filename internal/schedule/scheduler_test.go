@@ -23,8 +23,9 @@ type fake struct {
 	gaps     []uptime.Gap
 	results  map[uptime.ResultKey]uptime.CheckResult
 	jobs     []uptime.Job
-	down     bool // the queue refuses
-	idle     bool // no worker answers
+	down     bool               // the queue refuses
+	idle     bool               // no worker answers
+	found    uptime.CheckResult // verdict and reason of every check; up unless a reason is set
 	incident bool
 	trouble  []uptime.Reason // that workers have told
 	hint     func(string)
@@ -134,6 +135,9 @@ func (f *fake) Publish(_ context.Context, items []queue.Item) error {
 		if !f.idle {
 			k := uptime.ResultKey{MonitorID: j.MonitorID, Region: j.Region, ScheduledAt: j.ScheduledAt}
 			f.results[k] = uptime.CheckResult{ResultKey: k, Kind: j.Kind, Verdict: uptime.VerdictUp}
+			if f.found.Reason != uptime.ReasonOK {
+				f.results[k] = uptime.CheckResult{ResultKey: k, Kind: j.Kind, Verdict: f.found.Verdict, Reason: f.found.Reason}
+			}
 		}
 	}
 	return nil
@@ -211,6 +215,26 @@ func TestSlotsAQueueLostBecomeUnknownAndTheQueueRecovers(t *testing.T) {
 			t.Fatalf("got %d slots with a verdict and %d of them queue_failed, want 70 and 5 at least", slots, failed)
 		}
 	})
+}
+
+// What awaits its first ping may do so for a week, and nobody is woken for it; what
+// cannot be checked here may not.
+func TestAMonitorThatWaitsIsNotBlind(t *testing.T) {
+	for reason, blind := range map[uptime.Reason]bool{uptime.Pending: false, uptime.Deaf: false, uptime.MembersOpen: false,
+		uptime.StorageFailed: true, uptime.Blocked: true} {
+		t.Run(string(reason), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(1)
+				f.found.Reason = reason
+				defer start(t, f, "a")()
+				time.Sleep(20 * time.Minute)
+				defer f.lock()()
+				if f.incident != blind {
+					t.Errorf("there is an incident of our own: %t, want %t", f.incident, blind)
+				}
+			})
+		})
+	}
 }
 
 func TestSilentWorkersMakeMonitorsBlindAndRaiseOneIncident(t *testing.T) {

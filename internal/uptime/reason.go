@@ -41,7 +41,6 @@ const (
 	TLSClientCert  Reason = "tls_client_cert"   // the server wants a client certificate, or another one
 	TLSExpiring    Reason = "tls_expiring"      // the certificate expires sooner than the assertion allows
 	TLSDowngrade   Reason = "tls_downgrade"     // a redirect leads from https to http
-	AuthFailed     Reason = "auth_failed"       // the target refused the credentials
 	NotReady       Reason = "not_ready"         // the target answers, and says that it is not ready
 	QueryFailed    Reason = "query_failed"      // the target refused or failed the query
 	HTTPStatus     Reason = "http_status"       // the status is not one of the expected
@@ -98,3 +97,7 @@ const (
 // know yet, and not because we are blind: a first ping that is not due, say. That may
 // last for as long as it likes and is nobody's fault.
 func (r Reason) Awaits() bool { return r == Pending || r == Deaf || r == MembersOpen }
+
+// Told reports whether a result of reason r repeats what a job or a person said, or what
+// is known of other monitors, so that nothing of ours can have made it.
+func (r Reason) Told() bool { return r == ReportedFail || r == SetByHand || r == Members }

@@ -137,9 +137,18 @@ func (w *Worker) judge(work context.Context, out probe.Outcome, started time.Tim
 	return out
 }
 
+// takeIn is how long after a stall a ping is not missed.
+const takeIn = 5 * time.Second
+
 // doubt is why a check that started at started and failed is not believed, or
 // ReasonOK.
 func (w *Worker) doubt(work context.Context, out probe.Outcome, started time.Time, timeout time.Duration) (uptime.Reason, map[string]string) {
+	switch {
+	case out.Reason.Told():
+		return uptime.ReasonOK, nil // that was said, whatever state this machine is in
+	case out.Reason == uptime.MissedBeat: // pings that were sent while we stood still come in now
+		started, timeout = started.Add(-takeIn), takeIn
+	}
 	if w.stalled(started, timeout) {
 		return uptime.Starved, nil
 	}
