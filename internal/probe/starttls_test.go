@@ -75,7 +75,7 @@ func TestSTARTTLSDialogues(t *testing.T) {
 		"ldap offers no TLS":                {server: one(len(ldapStartTLS), ldapNo), config: in("ldap"), verdict: down, reason: uptime.TLSHandshake},
 		"ldap with injected bytes":          {server: one(len(ldapStartTLS), ldapConsent+"x"), config: in("ldap"), verdict: down, reason: uptime.Protocol},
 		"ldap that is HTTP":                 {server: one(len(ldapStartTLS), "HTTP/1.1 400 Bad Request\r\n\r\n"), config: in("ldap"), verdict: down, reason: uptime.Protocol},
-		"ldap that closes":                  {server: talkCloses, config: in("ldap"), verdict: down, reason: uptime.ConnClosed},
+		"ldap that closes":                  {server: talker(func(c net.Conn) { _, _ = io.CopyN(io.Discard, c, int64(len(ldapStartTLS))) }), config: in("ldap"), verdict: down, reason: uptime.ConnClosed},
 		"postgres goes on in TLS":           {server: one(8, "S"), config: in("postgres"), verdict: up},
 		"postgres offers no TLS":            {server: one(8, "N"), config: in("postgres"), verdict: down, reason: uptime.TLSHandshake},
 		"postgres with injected bytes":      {server: one(8, "SE"), config: in("postgres"), verdict: down, reason: uptime.Protocol},
