@@ -42,17 +42,23 @@ func (l *lab) resolverOn(address string, udp, tcp zone) string {
 	for {
 		p := must(net.ListenPacket("udp", address))
 		address := p.LocalAddr().String()
-		if tcp != nil {
-			ln, err := net.Listen("tcp", address)
-			if err != nil { // another listener has this number
-				_ = p.Close()
-				continue
-			}
-			l.keep(ln)
-			serve(ln, func(c net.Conn) { answerTCP(c, tcp) })
+		ln, err := net.Listen("tcp", address)
+		if err != nil { // another listener has this number
+			_ = p.Close()
+			continue
 		}
 		l.keep(p)
 		go answerUDP(p, udp)
+		if tcp == nil { // nobody listens, and nobody else will
+			_ = ln.Close()
+			_, err = l.boundTo(p.LocalAddr().(*net.UDPAddr).Port, func(int) error { return nil })
+			if err != nil {
+				panic(err)
+			}
+			return address
+		}
+		l.keep(ln)
+		serve(ln, func(c net.Conn) { answerTCP(c, tcp) })
 		return address
 	}
 }
@@ -161,8 +167,8 @@ func alias(from, to string) dnsmessage.Resource {
 		Body: &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(to)}}
 }
 
-// at has a record's owner be another name.
-func at(name string, rr []dnsmessage.Resource) []dnsmessage.Resource {
+// renamed has records belong to another name.
+func renamed(name string, rr []dnsmessage.Resource) []dnsmessage.Resource {
 	for i := range rr {
 		rr[i].Header.Name = dnsmessage.MustNewName(name)
 	}
@@ -212,17 +218,17 @@ func (l *lab) dns() []scenario {
 		{name: "the machine's own server", want: "up", monitor: watch("http", "http://good.system.test:"+p+"/")},
 		{name: "localhost by the hosts file", want: "up", monitor: watch("http", "http://localhost:"+p+"/").config("ip_version", "4")},
 		{name: "an alias", want: "up", monitor: named(func(q question) [][]byte {
-			return [][]byte{q.reply(0, append([]dnsmessage.Resource{alias("shop.test.", "web.test.")}, at("web.test.", q.records("127.0.0.1"))...)...)}
+			return [][]byte{q.reply(0, append([]dnsmessage.Resource{alias("shop.test.", "web.test.")}, renamed("web.test.", q.records("127.0.0.1"))...)...)}
 		})},
 		{name: "a chain of five aliases", want: "up", monitor: named(func(q question) [][]byte {
 			rr := []dnsmessage.Resource{alias("shop.test.", "a.test."), alias("a.test.", "b.test."), alias("b.test.", "c.test."), alias("c.test.", "d.test."), alias("d.test.", "e.test.")}
-			return [][]byte{q.reply(0, append(rr, at("e.test.", q.records("127.0.0.1"))...)...)}
+			return [][]byte{q.reply(0, append(rr, renamed("e.test.", q.records("127.0.0.1"))...)...)}
 		})},
 		{name: "an alias after its address", want: "up | down dns_malformed | down dns_nodata", monitor: named(func(q question) [][]byte {
-			return [][]byte{q.reply(0, append(at("web.test.", q.records("127.0.0.1")), alias("shop.test.", "web.test."))...)}
+			return [][]byte{q.reply(0, append(renamed("web.test.", q.records("127.0.0.1")), alias("shop.test.", "web.test."))...)}
 		})},
 		{name: "the name in other letters", want: "up", monitor: named(func(q question) [][]byte {
-			return [][]byte{q.reply(0, at("SHOP.Test.", q.records("127.0.0.1"))...)}
+			return [][]byte{q.reply(0, renamed("SHOP.Test.", q.records("127.0.0.1"))...)}
 		})},
 		{name: "cut, whole over TCP", want: "up", monitor: via(l.resolverOf(cut, address("127.0.0.1")))},
 		{name: "cut, whole over TCP in two segments", want: "up", monitor: via(l.resolverOf(cut, after(100*time.Millisecond, address("127.0.0.1"))))},
@@ -298,7 +304,7 @@ func (l *lab) dns() []scenario {
 			return [][]byte{q.reply(0, alias("shop.test.", "a.test."), alias("a.test.", "shop.test."))}
 		})},
 		{name: "an answer for another name", want: "down dns_nodata", monitor: named(func(q question) [][]byte {
-			return [][]byte{q.reply(0, at("other.test.", q.records("127.0.0.1"))...)}
+			return [][]byte{q.reply(0, renamed("other.test.", q.records("127.0.0.1"))...)}
 		})},
 		{name: "cut, TCP refused", want: "down dns_malformed", monitor: via(l.resolverOf(cut, nil))},
 		{name: "cut, TCP hangs", want: "down dns_timeout | down dns_malformed", monitor: via(l.resolverOf(cut, silence))},

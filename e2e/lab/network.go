@@ -69,7 +69,7 @@ func furnish() error {
 	}
 	defer os.RemoveAll(dir) // a mount keeps its file
 	conf := filepath.Join(dir, "resolv.conf")
-	if err := os.WriteFile(conf, []byte("nameserver "+systemDNS+"\noptions timeout:1 attempts:2\n"), 0o644); err != nil {
+	if err := os.WriteFile(conf, []byte("nameserver "+systemDNS+"\n"), 0o644); err != nil {
 		return err
 	}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {

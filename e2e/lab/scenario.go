@@ -127,7 +127,7 @@ func (l *lab) table() ([]scenario, error) {
 		rows  func() []scenario
 	}{
 		{"dns", l.dns}, {"tcp", l.tcp}, {"tls", l.tls}, {"http", l.http}, {"redirect", l.redirect},
-		{"content", l.content}, {"bomb", l.bombs}, {"tcp", l.tcpType}, {"tls", l.tlsType}, {"smtp", l.smtp}, {"slow", l.slow}, {"flapping", l.flapping},
+		{"content", l.content}, {"bomb", l.bombs}, {"dns", l.dnsType}, {"tcp", l.tcpType}, {"tls", l.tlsType}, {"smtp", l.smtp}, {"slow", l.slow}, {"flapping", l.flapping},
 	} {
 		for _, s := range of.rows() {
 			s.class = of.class

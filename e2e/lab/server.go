@@ -253,14 +253,17 @@ func (l *lab) deaf() string {
 	}
 }
 
-func (l *lab) bound(then func(fd int) error) string {
+// bound is the address of a socket that is bound, and listens only if then has it so.
+func (l *lab) bound(then func(fd int) error) string { return must(l.boundTo(0, then)) }
+
+func (l *lab) boundTo(port int, then func(fd int) error) (string, error) {
 	fd := must(syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0))
 	l.keep(descriptor(fd))
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), then(fd)); err != nil {
-		panic(err)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), then(fd)); err != nil {
+		return "", err
 	}
 	at := must(syscall.Getsockname(fd)).(*syscall.SockaddrInet4)
-	return fmt.Sprintf("127.0.0.1:%d", at.Port)
+	return fmt.Sprintf("127.0.0.1:%d", at.Port), nil
 }
 
 type descriptor int
