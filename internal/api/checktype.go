@@ -86,6 +86,8 @@ func optionSchema(o uptime.CheckOption) *huma.Schema {
 		s.Minimum, s.Maximum = least, most
 	case "duration":
 		s.Type, s.Examples = huma.TypeString, []any{"30s"}
+	case "any":
+		s.Type = "" // of JSON Schema: without a type, every value passes
 	case "list":
 		s.Type, s.Items = huma.TypeArray, &huma.Schema{}
 	}
