@@ -13,7 +13,7 @@ import (
 // sick is a machine that has no way out.
 type sick struct{}
 
-func (sick) Check(context.Context, uptime.Reason, []string) (bool, uptime.Reason, map[string]string) {
+func (sick) Check(context.Context, uptime.Reason, time.Time, []string) (bool, uptime.Reason, map[string]string) {
 	return false, uptime.OwnNetwork, nil
 }
 
