@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,10 +41,10 @@ func (t *dialTrace) describe(e *uptime.Evidence) {
 		e.Addresses = append(e.Addresses, a.String())
 	}
 	if t.dialled.IsValid() {
-		e.Dialled = t.dialled.String()
+		e.Dialled = shown(t.dialled)
 	}
 	for _, a := range t.attempts {
-		d := uptime.DialAttempt{Address: a.to.String()}
+		d := uptime.DialAttempt{Address: shown(a.to)}
 		if a.fault != nil {
 			d.Error = string(a.fault.reason)
 		}
@@ -52,6 +53,14 @@ func (t *dialTrace) describe(e *uptime.Evidence) {
 	if len(t.attempts) == 0 && t.dialled.IsValid() {
 		e.Attempts = []uptime.DialAttempt{{Address: e.Dialled}}
 	}
+}
+
+// shown is an address with its port, if it has one: a ping's has none.
+func shown(a netip.AddrPort) string {
+	if a.Port() == 0 {
+		return a.Addr().String()
+	}
+	return a.String()
 }
 
 // headers is the response head without cookies and credentials.
