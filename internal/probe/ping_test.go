@@ -54,6 +54,21 @@ func pingIP(commands ...string) error {
 	return nil
 }
 
+// pingUp waits until a device carries packets, which it does a little after it was
+// set up.
+func pingUp(device string) error {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		b, err := exec.Command("ip", "link", "show", device).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ip link: %w: %s", err, b)
+		}
+		if strings.Contains(string(b), "state UP") {
+			return nil
+		}
+	}
+	return fmt.Errorf("device %s does not come up", device)
+}
+
 // pingLab is two networks with a wire between them: ours (10.9.0.1, fd09::1) and a
 // peer's (10.9.0.2, fd09::2), whose far network has prefixes it has no way to.
 // privileged says whether ours must use raw sockets. far sets the peer up, near runs
@@ -76,6 +91,9 @@ func pingLab(t *testing.T, privileged bool, far func(), near func()) {
 			// Neither sends more than a few errors a second unless it is told so.
 			err = errors.Join(err, os.WriteFile("/proc/sys/net/ipv4/icmp_ratelimit", []byte("0"), 0o644))
 			if err != nil {
+				t.Error(err)
+			}
+			if err := pingUp("far"); err != nil {
 				t.Error(err)
 			}
 			if far != nil {
@@ -102,6 +120,7 @@ func pingLab(t *testing.T, privileged bool, far func(), near func()) {
 				"route add 10.0.0.0/8 via 10.9.0.2", "-6 route add fd00::/8 via fd09::2"))
 		ready <- struct{}{}
 		<-ready
+		err = errors.Join(err, pingUp("near"))
 		if err != nil {
 			t.Error(err)
 			return
@@ -263,7 +282,7 @@ func TestPingOfOneDeadAddressOfTwoIsUp(t *testing.T) {
 	pingLab(t, false, nil, func() {
 		env := testEnv()
 		env.Resolver = resolver
-		out := pingRun(t, env, "shop.test", 2*time.Second, `{"packet_interval":"20ms"}`)
+		out := pingRun(t, env, "shop.test", 4*time.Second, `{"packet_interval":"20ms"}`)
 		check(t, out, uptime.VerdictUp, "")
 		if got := out.Evidence.Dialled; got != "10.9.0.2" {
 			t.Errorf("dialled %s, want 10.9.0.2", got)
