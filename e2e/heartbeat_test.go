@@ -99,8 +99,18 @@ func TestAHeartbeatThatStopsIsToldOnce(t *testing.T) {
 // TestWhatAJobReportsIsKnownAtOnce has a check only once a day, besides those that
 // pings ask for.
 func TestWhatAJobReportsIsKnownAtOnce(t *testing.T) {
-	t.Parallel()
-	c := embedded(t, testenv.SMTP(t).URL())
+	for mode, begin := range map[string]func(testing.TB, string) *cluster{
+		"embedded": func(t testing.TB, smtp string) *cluster { return embedded(t, smtp) },
+		"scaled":   func(t testing.TB, smtp string) *cluster { return scaledBy(t, smtp, 1) },
+	} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			jobReports(t, begin(t, testenv.SMTP(t).URL()))
+		})
+	}
+}
+
+func jobReports(t *testing.T, c *cluster) {
 	b := c.passive("Import", "heartbeat", "24h", object{"period": "24h", "grace": "1h"})
 	const run = "?rid=123e4567-e89b-12d3-a456-426614174000"
 	push := strings.Replace(b.URL, "/ping/", "/api/push/", 1)
