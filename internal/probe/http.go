@@ -31,7 +31,7 @@ type httpConfig struct {
 	FollowRedirects bool       `json:"follow_redirects" doc:"whether the answer judged is the one at the end of redirects"`
 	MaxRedirects    int        `json:"max_redirects" min:"0" max:"50" doc:"more of them are down, redirect_limit"`
 	AllowDowngrade  bool       `json:"allow_downgrade" doc:"whether a redirect from https to http may pass without degraded"`
-	Auth            httpAuth   `json:"auth"`
+	Auth            httpLogin  `json:"auth"`
 	TLS             tlsConfig  `json:"tls"`
 	netConfig
 	Version       string        `json:"http_version" enum:"any,1.1,2,h2c" doc:"the version of HTTP: any and 1.1 are HTTP/1.1; 2 is HTTP/2 over TLS, and a server that does not speak it is down; h2c is HTTP/2 without TLS, spoken at once"`
@@ -41,8 +41,16 @@ type httpConfig struct {
 	MaxBodyBytes  int64         `json:"max_body_bytes" min:"1" max:"16777216" doc:"unpacked bytes of the body that assertions look at; a larger body is down, body_too_large, if they cannot be judged without the rest"`
 }
 
-// httpAuth is how the monitor proves who it is. Kind "" is none.
+// httpAuth is how a monitor proves who it is with one header. Kind "" is none.
 type httpAuth struct {
+	Kind     string        `json:"kind" enum:"none,basic,bearer" doc:"how the monitor proves who it is"`
+	Username string        `json:"username" doc:"of basic"`
+	Password uptime.Secret `json:"password" doc:"of basic"`
+	Token    uptime.Secret `json:"token" doc:"of bearer"`
+}
+
+// httpLogin is how an HTTP monitor proves who it is: with one header, or in two steps.
+type httpLogin struct {
 	Kind         string        `json:"kind" enum:"none,basic,bearer,digest,oauth2" doc:"how the monitor proves who it is; oauth2 is by client credentials (RFC 6749 §4.4)"`
 	Username     string        `json:"username" doc:"of basic and digest"`
 	Password     uptime.Secret `json:"password" doc:"of basic and digest"`
@@ -52,6 +60,21 @@ type httpAuth struct {
 	ClientSecret uptime.Secret `json:"client_secret" doc:"of oauth2"`
 	Scopes       []string      `json:"scopes" max:"50" doc:"of oauth2: what the token is to be good for"`
 	Style        string        `json:"style" enum:"basic,body" doc:"of oauth2: whether the client proves itself in the Authorization header or in the form; a token is kept until shortly before it ends"`
+}
+
+// oneHeader is the part that needs no second step.
+func (a httpLogin) oneHeader() httpAuth { return httpAuth{a.Kind, a.Username, a.Password, a.Token} }
+
+// validate notes what is wrong with the credentials.
+func (a httpLogin) validate(headers httpHeader, p *uptime.Problems) {
+	one := a.oneHeader()
+	switch {
+	case a.Kind == "digest":
+		one.Kind = "basic" // its rules are the same
+	case a.Kind == "oauth2" && a.ClientID == "":
+		p.Add("config.auth.client_id", "is missing")
+	}
+	one.validate(headers, p)
 }
 
 // httpHeader are headers or form fields to send; those that look like credentials
@@ -215,19 +238,12 @@ func (a httpAuth) validate(headers httpHeader, p *uptime.Problems) {
 	switch a.Kind {
 	case "", "none":
 		return
-	case "oauth2":
-		if a.ClientID == "" {
-			p.Add("config.auth.client_id", "is missing")
-		}
-	case "digest", "basic":
+	case "basic":
 		if a.Username == "" && a.Password == "" {
 			p.Add("config.auth.username", "is missing")
 		}
-		if !httpguts.ValidHeaderFieldValue(a.Username) {
-			p.Add("config.auth.username", "holds a control character")
-		}
-		if strings.Contains(a.Username, ":") {
-			p.Add("config.auth.username", "must not hold a colon (RFC 7617)")
+		if strings.Contains(a.Username, ":") || !httpguts.ValidHeaderFieldValue(a.Username) {
+			p.Add("config.auth.username", "must not hold a colon (RFC 7617) or a control character")
 		}
 	case "bearer":
 		if a.Token == "" {

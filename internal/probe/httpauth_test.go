@@ -283,3 +283,16 @@ func TestTheTokenExampleWorks(t *testing.T) {
 		auth["token_url"], auth["client_secret"] = lab.endpoint, "s3cret+canary"
 	})
 }
+
+// A type that sends one header must not take a login that needs two steps: it would
+// never be made.
+func TestOnlyHTTPTakesLoginsOfTwoSteps(t *testing.T) {
+	t.Parallel()
+	config := json.RawMessage(`{"auth":{"kind":"digest","username":"u","password":"p"}}`)
+	for typ, target := range map[string]string{"http": "http://a.example", "websocket": "ws://a.example"} {
+		_, err := New(testEnv()).Compile(uptime.Monitor{Type: typ, Target: target, Config: config})
+		if refused := uptime.Is(err, uptime.Invalid); refused != (typ != "http") {
+			t.Errorf("%s with digest: %s", typ, compactProblems(err))
+		}
+	}
+}

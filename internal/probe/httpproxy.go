@@ -98,6 +98,7 @@ func (r *httpRun) overProxy() (net.Conn, *fault) {
 		}
 		return nil, f
 	}
+	r.trace.host = "" // what fails from here on is nothing that the proxy's other addresses explain
 	if p.forwards(r.hop) {
 		return conn, nil
 	}

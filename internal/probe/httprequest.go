@@ -45,7 +45,7 @@ type hop struct {
 
 // firstHop is the request to the monitor's own target.
 func (c *httpCheck) firstHop() hop {
-	return hop{target: c.common.target, method: c.cfg.Method, own: true, authorization: c.cfg.Auth.header()}
+	return hop{target: c.common.target, method: c.cfg.Method, own: true, authorization: c.cfg.Auth.oneHeader().header()}
 }
 
 // buildRequest is the request as bytes. Away from the monitor's own site only
@@ -132,10 +132,10 @@ func travels(key string) bool {
 }
 
 // encoded are forms of the credentials that a target may echo.
-func (a httpAuth) encoded() []string {
+func (a httpLogin) encoded() []string {
 	switch a.Kind {
 	case "basic":
-		return []string{strings.TrimPrefix(a.header(), "Basic ")}
+		return []string{strings.TrimPrefix(a.oneHeader().header(), "Basic ")}
 	case "oauth2":
 		return []string{a.clientLogin(), url.QueryEscape(a.ClientSecret.Reveal())}
 	}

@@ -34,7 +34,7 @@ type tokenSource struct {
 }
 
 // newTokenSource is nil for other kinds of auth.
-func newTokenSource(a httpAuth, userAgent string, proxy *httpProxy, p *uptime.Problems) *tokenSource {
+func newTokenSource(a httpLogin, userAgent string, proxy *httpProxy, p *uptime.Problems) *tokenSource {
 	if a.Kind != "oauth2" {
 		return nil
 	}
@@ -61,7 +61,7 @@ func newTokenSource(a httpAuth, userAgent string, proxy *httpProxy, p *uptime.Pr
 }
 
 // clientLogin is the client's name and secret, encoded first as forms are (§2.3.1).
-func (a httpAuth) clientLogin() string {
+func (a httpLogin) clientLogin() string {
 	return base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(a.ClientID) + ":" + url.QueryEscape(a.ClientSecret.Reveal())))
 }
 
