@@ -103,7 +103,7 @@ func (s *session) run(ctx context.Context, rows []scenario) error {
 	waiting := map[int64]*scenario{}
 	var follow errgroup.Group
 	for i := range rows {
-		if strings.HasPrefix(rows[i].want, "unknown") { // which never is a state
+		if rows[i].acts != nil || strings.HasPrefix(rows[i].want, "unknown") { // which never is a state
 			follow.Go(func() error { return s.follow(ctx, &rows[i], ids[i], time.Time{}) })
 			continue
 		}
@@ -184,6 +184,9 @@ func (s *session) decided(ctx context.Context, waiting map[int64]*scenario) (map
 func (s *session) follow(ctx context.Context, row *scenario, id int64, seen time.Time) error {
 	if row.tale != nil {
 		return s.followTale(ctx, row, id)
+	}
+	if row.acts != nil {
+		return s.followActs(ctx, row, id)
 	}
 	r, at, err := s.next(ctx, row, id, time.Time{})
 	if err != nil {

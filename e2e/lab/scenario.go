@@ -19,7 +19,9 @@ type scenario struct {
 	// change makes true.
 	then []change
 	// tale, if there is one, is told instead: see flapping.go.
-	tale  *tale
+	tale *tale
+	// acts are what a job does, of which the monitor is the heartbeat: heartbeat.go.
+	acts  []act
 	class string
 }
 
@@ -127,7 +129,7 @@ func (l *lab) table() ([]scenario, error) {
 		rows  func() []scenario
 	}{
 		{"dns", l.dns}, {"tcp", l.tcp}, {"tls", l.tls}, {"http", l.http}, {"redirect", l.redirect},
-		{"content", l.content}, {"bomb", l.bombs}, {"dns", l.dnsType}, {"tcp", l.tcpType}, {"tls", l.tlsType}, {"smtp", l.smtp}, {"slow", l.slow}, {"flapping", l.flapping},
+		{"content", l.content}, {"bomb", l.bombs}, {"dns", l.dnsType}, {"tcp", l.tcpType}, {"tls", l.tlsType}, {"smtp", l.smtp}, {"slow", l.slow}, {"flapping", l.flapping}, {"heartbeat", l.heartbeat},
 	} {
 		for _, s := range of.rows() {
 			s.class = of.class
