@@ -21,7 +21,8 @@ const crowdSize = 3
 // Only what answered before counts, so that what is down for long says nothing; and
 // only what is outside, since neighbours answer when the way out is gone.
 type crowd struct {
-	size atomic.Int64 // of members: most of the time none
+	size  atomic.Int64 // of members: most of the time none
+	ended atomic.Int64 // Unix µs: when the last crowd got its answer
 
 	mu      sync.Mutex // guards what follows
 	members map[string]struct{}
@@ -48,7 +49,7 @@ func (c *crowd) saw(k *compiled, out probe.Outcome, started time.Time) bool {
 	if k.answered.Swap(false) {
 		c.fell(network, started)
 	}
-	return c.size.Load() >= crowdSize
+	return c.size.Load() >= crowdSize || started.UnixMicro() < c.ended.Load()+healthAfter.Microseconds()
 }
 
 // answered ends the crowd, unless the answer is from before it.
@@ -59,6 +60,9 @@ func (c *crowd) answered(started time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if started.After(c.since) {
+		if len(c.members) >= crowdSize { // checks that began before may yet fail for it
+			c.ended.Store(time.Now().UnixMicro())
+		}
 		c.members = nil
 		c.size.Store(0)
 	}

@@ -104,6 +104,9 @@ func TestACrowdEndsWithAnAnswer(t *testing.T) {
 		t.Error("an answer from before has ended it")
 	}
 	see(hosts[4], false, 3*time.Minute)
+	if !see(hosts[0], true, 0) {
+		t.Error("a check that began before the answer is believed")
+	}
 	for _, h := range hosts[:4] {
 		if see(h, true, 4*time.Minute) {
 			t.Error("what stays silent while others answer is disbelieved")
