@@ -6,6 +6,7 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/html/charset"
+
+	"golang.org/x/sync/semaphore"
 
 	"vedette/internal/uptime"
 )
@@ -24,6 +27,10 @@ const (
 	maxInterim   = 16        // 1xx responses before the real one
 	maxDrain     = 64 << 20  // of a body nobody asserts about; beyond it counts as read
 	evidenceBody = 4 << 10
+	// largeBody is what every check may keep of a body, and largeRoom what all checks of
+	// the process may keep beyond it at once: a check that wants more waits for its turn.
+	largeBody = 1 << 20
+	largeRoom = 48 << 20
 )
 
 var errHeadTooLarge = errors.New("response head too large")
@@ -35,15 +42,20 @@ type scratch struct {
 	chunk  []byte
 	body   []byte
 	gzip   *gzip.Reader
+	room   *semaphore.Weighted
+	taken  int64 // of room
 }
 
 // scratchPool hands scratch out.
-type scratchPool struct{ pool sync.Pool }
+type scratchPool struct {
+	pool sync.Pool
+	room *semaphore.Weighted // bytes
+}
 
 func newScratchPool() *scratchPool {
-	p := &scratchPool{}
+	p := &scratchPool{room: semaphore.NewWeighted(largeRoom)}
 	p.pool.New = func() any {
-		return &scratch{reader: bufio.NewReaderSize(nil, 4<<10), chunk: make([]byte, 16<<10)}
+		return &scratch{reader: bufio.NewReaderSize(nil, 4<<10), chunk: make([]byte, 16<<10), room: p.room}
 	}
 	return p
 }
@@ -57,6 +69,8 @@ func (p *scratchPool) put(s *scratch) {
 	if cap(s.body) > 64<<10 {
 		s.body = nil
 	}
+	p.room.Release(s.taken)
+	s.taken = 0
 	p.pool.Put(s)
 }
 
@@ -119,12 +133,13 @@ type bodyResult struct {
 	bytes int64  // on the wire
 	err   error  // of the framing
 	wrong bool   // the content encoding is not what it claims
+	full  bool   // there was no room to keep it
 }
 
 // readBody reads the body to its end. It keeps at most keep unpacked bytes and
 // stops to unpack after limit; what then comes is read and dropped, up to
-// maxDrain.
-func (s *scratch) readBody(resp *http.Response, keep, limit int64) bodyResult {
+// maxDrain. ctx bounds the wait for room.
+func (s *scratch) readBody(ctx context.Context, resp *http.Response, keep, limit int64) bodyResult {
 	w := &wire{r: resp.Body}
 	var res bodyResult
 	s.body = s.body[:0]
@@ -134,8 +149,8 @@ func (s *scratch) readBody(resp *http.Response, keep, limit int64) bodyResult {
 		var n int
 		n, err = src.Read(s.chunk)
 		total += int64(n)
-		if room := keep - int64(len(s.body)); room > 0 {
-			s.keep(s.chunk[:min(int64(n), room)], keep)
+		if room := keep - int64(len(s.body)); room > 0 && !s.keep(ctx, s.chunk[:min(int64(n), room)], keep) {
+			return bodyResult{bytes: w.n, full: true}
 		}
 	}
 	res.wrong = err != nil && !errors.Is(err, io.EOF) && (w.err == nil || w.err == io.EOF)
@@ -155,14 +170,23 @@ func (s *scratch) readBody(resp *http.Response, keep, limit int64) bodyResult {
 
 // keep adds b to the body, of which limit bytes are kept at most. It doubles what is
 // too small: append's own growth by quarters leaves five times a large body behind as
-// garbage, and what many checks leave at once is the memory of the process.
-func (s *scratch) keep(b []byte, limit int64) {
+// garbage. Beyond largeBody all of limit is reserved at once, so that no two checks
+// wait for what the other has. It is false when there was no room until ctx ended.
+func (s *scratch) keep(ctx context.Context, b []byte, limit int64) bool {
 	if need := len(s.body) + len(b); need > cap(s.body) {
-		grown := make([]byte, len(s.body), max(need, min(2*cap(s.body), int(limit))))
+		size := max(need, min(2*cap(s.body), int(limit)))
+		if need > largeBody {
+			if s.room.Acquire(ctx, limit) != nil {
+				return false
+			}
+			s.taken, size = limit, int(limit)
+		}
+		grown := make([]byte, len(s.body), size)
 		copy(grown, s.body)
 		s.body = grown
 	}
 	s.body = append(s.body, b...)
+	return true
 }
 
 var errUnknownCoding = errors.New("unknown content encoding")

@@ -268,12 +268,15 @@ func (r *httpRun) readAll(firstByte time.Time) {
 	if r.wantsBody {
 		keep = max(keep, r.cfg.MaxBodyBytes)
 	}
-	r.body = r.readBody(r.response, keep, r.cfg.MaxBodyBytes)
+	r.body = r.readBody(r.ctx, r.response, keep, r.cfg.MaxBodyBytes)
 	r.phases.Transfer += time.Since(firstByte)
 }
 
 // bodyFault is what was wrong with the body as such.
 func (r *httpRun) bodyFault() *fault {
+	if r.body.full {
+		return unknown(uptime.OwnResources, "Too many checks keep bodies larger than %d MiB at once: this one found no room in time.", largeBody>>20)
+	}
 	if err := r.body.err; err != nil {
 		if r.source.err != nil { // of trailers that end early, net/http keeps the cause to itself
 			err = r.source.err

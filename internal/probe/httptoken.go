@@ -120,7 +120,7 @@ func (r *httpRun) fetchToken() (string, *fault) {
 		return "", down(uptime.AuthFailed, "It redirects (status %d), which is not followed; config.auth.token_url must be the address itself.", status)
 	}
 	r.source.left = -1
-	r.body = r.readBody(r.response, maxTokenAnswer, maxTokenAnswer)
+	r.body = r.readBody(r.ctx, r.response, maxTokenAnswer, maxTokenAnswer)
 	r.phases.Transfer += time.Since(first)
 	if f := r.bodyFault(); f != nil {
 		return "", f

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -129,4 +130,24 @@ func exhausted(t *testing.T, target string) {
 	}
 	c := checks[0].Run(t.Context(), Attempt{})
 	fmt.Println("child says", a.Verdict, a.Reason, b.Verdict, b.Reason, c.Verdict)
+}
+
+func TestALargeBodyWaitsForRoomAndIsNeverDownForLackOfIt(t *testing.T) {
+	t.Parallel()
+	address := serve(t, says(page(strings.Repeat("x", 2*largeBody)+"needle")))
+	compiled, err := New(testEnv()).Compile(uptime.Monitor{Type: "http", Target: "http://" + address, Timeout: 10 * short,
+		Config: json.RawMessage(`{"max_body_bytes": 4194304}`), Assertions: []uptime.Assertion{assert("body", "", "contains", "needle")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := compiled.(*safeCheck).check.(*httpCheck).scratch.room
+	if !room.TryAcquire(largeRoom) {
+		t.Fatal("the room is not free at first")
+	}
+	check(t, compiled.Run(t.Context(), Attempt{}), uptime.VerdictUnknown, uptime.OwnResources)
+	room.Release(largeRoom)
+	check(t, compiled.Run(t.Context(), Attempt{}), uptime.VerdictUp, uptime.ReasonOK)
+	if !room.TryAcquire(largeRoom) {
+		t.Error("a check that has ended still holds room")
+	}
 }
