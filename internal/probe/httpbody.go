@@ -30,7 +30,7 @@ const (
 	// largeBody is what every check may keep of a body, and largeRoom what all checks of
 	// the process may keep beyond it at once: a check that wants more waits for its turn.
 	largeBody = 1 << 20
-	largeRoom = 48 << 20
+	largeRoom = 32 << 20
 )
 
 var errHeadTooLarge = errors.New("response head too large")
