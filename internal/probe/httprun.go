@@ -32,7 +32,8 @@ func (c *httpCheck) Run(parent context.Context, attempt Attempt) Outcome {
 		httpCheck: c, session: session{base: &c.common}, scratch: c.scratch.get(), hop: c.firstHop(),
 	}
 	defer c.scratch.put(r.scratch)
-	defer r.begin(parent, attempt)()
+	r.begin(parent, attempt)
+	defer r.end()
 	f := r.follow()
 	return r.conclude(f, time.Since(r.start), r.describe)
 }

@@ -128,8 +128,11 @@ type plainCheck struct {
 
 // Run implements Check.
 func (c *plainCheck) Run(parent context.Context, attempt Attempt) Outcome {
-	r := &session{base: &c.base}
-	defer r.begin(parent, attempt)()
+	r := &session{base: &c.base, seen: new(uptime.Evidence)}
+	r.begin(parent, attempt)
+	defer r.end()
+	// A driver may hold a connection past the deadline, which is cut a little later.
+	defer time.AfterFunc(r.timeout+cutAfter, r.closeAll).Stop()
 	f := c.do(r)
 	if f == nil && !r.complete {
 		f = r.ended() // a driver may swallow the deadline

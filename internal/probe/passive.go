@@ -31,8 +31,9 @@ type passiveCheck struct {
 
 // Run implements Check.
 func (c *passiveCheck) Run(parent context.Context, attempt Attempt) Outcome {
-	r := &session{base: &c.base}
-	defer r.begin(parent, attempt)()
+	r := &session{base: &c.base, seen: new(uptime.Evidence)}
+	r.begin(parent, attempt)
+	defer r.end()
 	if c.facts == nil {
 		return r.conclude(unknown(uptime.BadConfig, "A monitor of this type is checked only where it is stored: what it judges by is in the database."), 0, nil)
 	}

@@ -45,6 +45,8 @@ type session struct {
 	ctx      context.Context // ends at the deadline too
 	start    time.Time
 	deadline time.Time
+	cancel   context.CancelFunc
+	stop     func() bool
 
 	trace    dialTrace
 	tlsTrace tlsTrace
@@ -52,35 +54,35 @@ type session struct {
 	phases   uptime.Phases
 	waited   time.Duration // spent listening for bad news (see listen): no part of the duration
 	facts    facts
-	results  []found         // one per assertion evaluated so far
-	seen     uptime.Evidence // what the type itself wants shown
-	learned  []string        // secrets that this run came by, such as a token
-	complete bool            // the prober kept the deadline and has its answer: one that passes now is late, not missing
+	results  []found          // one per assertion evaluated so far
+	seen     *uptime.Evidence // what the type itself wants shown; nil for HTTP, which describes it at the end
+	learned  []string         // secrets that this run came by, such as a token
+	complete bool             // the prober kept the deadline and has its answer: one that passes now is late, not missing
 
 	dialling sync.Mutex // a driver's dials come one after another; it guards trace and phases then
 
 	mu    sync.Mutex // guards what follows
 	open  []io.Closer
-	cause *fault // the first fault that a driver's dial met
-	over  bool   // the run is being ended: nothing new may open
+	room  [2]io.Closer // most runs open one connection
+	cause *fault       // the first fault that a driver's dial met
+	over  bool         // the run is being ended: nothing new may open
 }
 
-// begin starts the clock. What it returns ends the run and closes all it opened.
-func (r *session) begin(parent context.Context, attempt Attempt) (end func()) {
+// begin starts the clock; end must follow.
+func (r *session) begin(parent context.Context, attempt Attempt) {
 	r.parent, r.attempt, r.start = parent, attempt, time.Now()
 	r.deadline = r.start.Add(r.timeout)
-	var cancel context.CancelFunc
-	r.ctx, cancel = context.WithDeadline(parent, r.deadline)
-	// Sockets keep the deadline themselves, and say that it was one. What does not is
-	// cut a little later.
-	stop := context.AfterFunc(parent, r.closeAll)
-	cut := time.AfterFunc(r.timeout+cutAfter, r.closeAll)
-	return func() {
-		stop()
-		cut.Stop()
-		cancel()
-		r.closeAll()
-	}
+	r.ctx, r.cancel = context.WithDeadline(parent, r.deadline)
+	r.open = r.room[:0]
+	// Sockets keep the deadline themselves, and say that it was one.
+	r.stop = context.AfterFunc(parent, r.closeAll)
+}
+
+// end closes all that the run opened.
+func (r *session) end() {
+	r.stop()
+	r.cancel()
+	r.closeAll()
 }
 
 func (r *session) closeAll() {
@@ -404,7 +406,10 @@ func (r *session) degraded() *fault {
 
 // evidence is what was seen, without secrets.
 func (r *session) evidence(describe func(*uptime.Evidence)) *uptime.Evidence {
-	e := r.seen
+	var e uptime.Evidence
+	if r.seen != nil {
+		e = *r.seen
+	}
 	if e.Request == "" {
 		e.Request = r.label
 	}

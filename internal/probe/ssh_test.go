@@ -208,8 +208,9 @@ func FuzzSSH(f *testing.F) {
 	f.Add([]byte("hello\r\nSSH-2.0-x\n\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		c := &sshCheck{sshConfig: &sshConfig{}}
-		r := &session{base: &base{timeout: time.Second, target: target{host: "192.0.2.1"}}}
-		defer r.begin(t.Context(), Attempt{})()
+		r := &session{base: &base{timeout: time.Second, target: target{host: "192.0.2.1"}}, seen: new(uptime.Evidence)}
+		r.begin(t.Context(), Attempt{})
+		defer r.end()
 		talk := newConversation(r, talkReplay{strings.NewReader(string(answer))})
 		banner, fault := talk.sshGreeting()
 		if fault == nil {

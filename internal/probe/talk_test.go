@@ -290,8 +290,8 @@ func FuzzConversation(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		for _, protocol := range []string{"smtp", "imap", "pop3", "ftp", "ldap", "postgres", "xmpp"} {
-			r := &session{base: &base{timeout: time.Second, target: target{host: "192.0.2.1"}}}
-			end := r.begin(t.Context(), Attempt{})
+			r := &session{base: &base{timeout: time.Second, target: target{host: "192.0.2.1"}}, seen: new(uptime.Evidence)}
+			r.begin(t.Context(), Attempt{})
 			c := newConversation(r, talkReplay{strings.NewReader(string(answer))})
 			if fault := c.dialogue(protocol); fault != nil && (fault.verdict != uptime.VerdictDown || fault.reason == "" || fault.message == "") {
 				t.Errorf("%s: %+v for %q", protocol, fault, answer)
@@ -299,7 +299,7 @@ func FuzzConversation(f *testing.F) {
 			if len(r.seen.Body) > evidenceBody {
 				t.Errorf("%s: evidence of %d bytes", protocol, len(r.seen.Body))
 			}
-			end()
+			r.end()
 		}
 	})
 }
