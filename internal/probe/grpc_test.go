@@ -123,7 +123,7 @@ func TestGRPC(t *testing.T) {
 		"a service that hangs is timeout":        {target: grpcServe(t, nil, grpcRegister(grpcAnswers{wait: true})), timeout: 2 * short, verdict: down, reason: uptime.Timeout},
 		"an untrusted certificate":               {target: secure, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSUntrusted},
 		"TLS on a port without it":               {target: plain, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSHandshake},
-		"no TLS on a port with it":               {target: secure, verdict: down, reason: uptime.ConnClosed},
+		"no TLS on a port with it":               {target: secure, verdict: down, reason: uptime.ConnClosed, or: uptime.ConnReset},
 		"TLS without HTTP/2":                     {target: plainTLS.Addr().String(), config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: down, reason: uptime.Protocol, says: "ALPN"},
 		"a web server of HTTP/1.1 is protocol":   {target: address(pages), verdict: down, reason: uptime.Protocol},
 		"a web server of HTTP/2 is protocol":     {target: address(h2pages), config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: down, reason: uptime.Protocol, says: "content-type"},

@@ -58,7 +58,7 @@ func mqttRetain(t *testing.T, broker, topic, message string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	talk := &mqttTalk{session: &session{base: &base{}}, mqttConfig: &mqttConfig{}, version: 4, conn: conn, in: bufio.NewReader(conn)}
+	talk := &mqttTalk{session: &session{base: &base{}, seen: new(uptime.Evidence)}, mqttConfig: &mqttConfig{}, version: 4, conn: conn, in: bufio.NewReader(conn)}
 	if f := talk.login(); f != nil {
 		t.Fatal(f.message)
 	}

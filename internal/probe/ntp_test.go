@@ -164,7 +164,7 @@ func FuzzNTP(f *testing.F) {
 			return
 		}
 		p.sent, p.got = time.Now(), time.Now()
-		r := &session{base: &base{}}
+		r := &session{base: &base{}, seen: new(uptime.Evidence)}
 		f := p.judge(r)
 		if synchronised := p.stratum > 0 && p.stratum < 16 && p.leap != 3 && p.answered != 0; (f == nil) != synchronised {
 			t.Errorf("judge = %+v for %+v", f, p)
