@@ -90,13 +90,22 @@ func (c *tcpCheck) run(r *session) *fault {
 	if f != nil {
 		return f
 	}
-	_, _ = talk.conn.Write(c.send) // what prevents it shows when we read
+	// Nothing is not written: the system tells a reset once, and a write that may fail
+	// unseen would take it from the read.
+	var sendErr error
+	if len(c.send) > 0 {
+		_, sendErr = talk.conn.Write(c.send)
+	}
 	if !c.reads {
 		return r.watch(talk)
 	}
 	r.seen.Body, r.seen.BodyBytes = "", 0 // of the dialogue before TLS
 	r.phases.FirstByte, r.phases.Transfer, talk.begin = 0, 0, time.Now()
-	return c.receive(r, talk)
+	f = c.receive(r, talk)
+	if f != nil && f.reason == uptime.ConnClosed && isReset(sendErr) {
+		return r.talkFault(sendErr, "its answer")
+	}
+	return f
 }
 
 // watch tells whether a server that owes us nothing takes the connection back. It may
