@@ -45,29 +45,6 @@ func dbTLS(ca authority, config map[string]any) map[string]any {
 	return out
 }
 
-// dbListen gives each connection to handle. It returns the server's address.
-func dbListen(t *testing.T, handle func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // dbSays reads what may come first and answers it with each of parts; then it waits
 // until the prober goes.
 func dbSays(parts ...string) func(net.Conn) {
@@ -114,7 +91,7 @@ func dbEndless(head, text string) func(net.Conn) {
 func dbRun(t *testing.T, typ string, tt dbCase) Outcome {
 	t.Helper()
 	if tt.serve != nil {
-		tt.target = dbListen(t, tt.serve)
+		tt.target = serveRaw(t, tt.serve)
 	}
 	if tt.timeout == 0 {
 		tt.timeout = 20 * time.Second
@@ -200,7 +177,7 @@ func dbPEM(dir string, c tls.Certificate) error {
 func dbFrugal(t *testing.T, typ string, tt dbCase) {
 	t.Helper()
 	if tt.serve != nil {
-		tt.target, tt.serve = dbListen(t, tt.serve), nil
+		tt.target, tt.serve = serveRaw(t, tt.serve), nil
 	}
 	dbRun(t, typ, tt) // what is set up once
 	defer debug.SetGCPercent(debug.SetGCPercent(10))

@@ -192,9 +192,9 @@ func httpSources() map[string]source {
 	return merged(addressSource(), certSources(), map[string]source{
 		"status": {about: "the status code; the value is codes and ranges such as \"200-299,301\"", ops: []string{"in", "not_in", "eq", "ne"}, compile: compileStatus},
 		"body":   {about: "the unpacked body as text", ops: textOps, compile: compileBody},
-		"json":   {about: "a value of a JSON body", property: "a JSONPath (RFC 9535)", ops: jsonOps, compile: compileJSON},
+		"json":   {about: "a value of a JSON body", property: "a JSONPath (RFC 9535)", ops: valueOps, compile: compileJSON},
 		"header": {about: "a response header; several lines of it are joined with a comma", property: "the header's name", ops: append([]string{"exists", "not_exists"}, textOps...), compile: compileHeader},
-		"xpath":  {about: "a part of an HTML or XML body: the text of the first node that is selected, without spaces around it; length counts the nodes", property: "an XPath 1.0 expression, for a body of 4 MiB at most", ops: xpathOps, compile: compileXPath},
+		"xpath":  {about: "a part of an HTML or XML body: the text of the first node that is selected, without spaces around it; length counts the nodes", property: "an XPath 1.0 expression, for a body of 4 MiB at most", ops: valueOps, compile: compileXPath},
 	})
 }
 

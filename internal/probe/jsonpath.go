@@ -231,7 +231,8 @@ func (c *pathCost) side(v any) {
 // own at the front.
 func onlyNormal(x jp.Expr) bool { return len(x) > 1 && x[1:].Normal() }
 
-var jsonOps = []string{"exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
+// valueOps are what may be asked of a value found in a document.
+var valueOps = []string{"exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
 	"matches", "not_matches", "length", "min_length", "max_length"}
 
 // jsonTest is the operator as a function of the value found.
@@ -268,7 +269,7 @@ func jsonTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
 	}
 	holds, ok := comparison(a.Op)
 	if !ok {
-		badOp(a, path, p, jsonOps...)
+		badOp(a, path, p, valueOps...)
 		return nil
 	}
 	return func(v any) bool {

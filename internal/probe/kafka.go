@@ -80,16 +80,9 @@ type kafkaTalk struct {
 
 // do logs in and asks for the metadata.
 func (c *kafkaConfig) do(r *session) *fault {
-	conn, f := r.connect()
+	conn, f := r.connectUnder(c.Security)
 	if f != nil {
 		return f
-	}
-	if c.Security == "tls" {
-		secured, f := r.secure(conn, r.target.host, true)
-		if f != nil {
-			return f
-		}
-		conn = secured
 	}
 	t := &kafkaTalk{session: r, kafkaConfig: c, conn: conn}
 	if f := t.greet(); f != nil {

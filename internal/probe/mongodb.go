@@ -59,10 +59,7 @@ type mongoRun struct {
 }
 
 func probeMongoDB(r *session, cfg *mongoConfig, version bool) *fault {
-	conn, f := r.connect()
-	if f == nil && cfg.Security == "tls" {
-		conn, f = r.secure(conn, r.target.host, true)
-	}
+	conn, f := r.connectUnder(cfg.Security)
 	if f != nil {
 		return f
 	}

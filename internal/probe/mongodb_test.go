@@ -183,10 +183,10 @@ func TestMongoDB(t *testing.T) {
 	dbCases(t, "mongodb", cases)
 	t.Run("examples", func(t *testing.T) {
 		t.Parallel()
-		runExample(t, "mongodb", 0, dbListen(t, sha256.serve), nil)
+		runExample(t, "mongodb", 0, serveRaw(t, sha256.serve), nil)
 		primary := secured
 		primary.answers = map[string]bson.D{"hello": {{Key: "isWritablePrimary", Value: true}, {Key: "setName", Value: "rs0"}, {Key: "saslSupportedMechs", Value: bson.A{"SCRAM-SHA-256"}}, {Key: "ok", Value: 1}}}
-		runExample(t, "mongodb", 1, dbListen(t, primary.serve), func(c map[string]any) {
+		runExample(t, "mongodb", 1, serveRaw(t, primary.serve), func(c map[string]any) {
 			c["tls"], c["password"] = map[string]any{"ca_pem": ca.pem()}, dbCanary
 		})
 	})

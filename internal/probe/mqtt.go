@@ -88,16 +88,9 @@ type mqttTalk struct {
 
 // do connects, subscribes and publishes as the monitor wants.
 func (c *mqttConfig) do(r *session) *fault {
-	conn, f := r.connect()
+	conn, f := r.connectUnder(c.Security)
 	if f != nil {
 		return f
-	}
-	if c.Security == "tls" {
-		secured, f := r.secure(conn, r.target.host, true)
-		if f != nil {
-			return f
-		}
-		conn = secured
 	}
 	t := &mqttTalk{session: r, mqttConfig: c, version: 4, conn: conn, in: bufio.NewReader(conn)}
 	if c.Version == "5" {

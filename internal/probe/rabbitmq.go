@@ -54,16 +54,9 @@ func newRabbitMQ() Type {
 
 // do logs in and looks at the queue.
 func (c *rabbitConfig) do(r *session) *fault {
-	conn, f := r.connect()
+	conn, f := r.connectUnder(c.Security)
 	if f != nil {
 		return f
-	}
-	if c.Security == "tls" {
-		secured, f := r.secure(conn, r.target.host, true)
-		if f != nil {
-			return f
-		}
-		conn = secured
 	}
 	handed := &handOver{Conn: conn}
 	begin := time.Now()

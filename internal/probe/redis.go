@@ -69,10 +69,7 @@ type redisRun struct {
 }
 
 func probeRedis(r *session, cfg *redisConfig, version bool) *fault {
-	conn, f := r.connect()
-	if f == nil && cfg.Security == "tls" {
-		conn, f = r.secure(conn, r.target.host, true)
-	}
+	conn, f := r.connectUnder(cfg.Security)
 	if f != nil {
 		return f
 	}

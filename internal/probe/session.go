@@ -122,6 +122,20 @@ func (r *session) ended() *fault {
 // connect dials the monitor's target over TCP.
 func (r *session) connect() (net.Conn, *fault) { return r.connectTo(r.target.host, r.target.port) }
 
+// connectUnder is connect, and TLS from the first byte when a type's option security
+// says so.
+func (r *session) connectUnder(security string) (net.Conn, *fault) {
+	conn, f := r.connect()
+	if f != nil || security != "tls" {
+		return conn, f
+	}
+	secured, f := r.secure(conn, r.target.host, true)
+	if f != nil {
+		return nil, f
+	}
+	return secured, nil
+}
+
 // connectTo resolves host and dials it over TCP. The connection has the session's
 // deadline, delivers at most maxRead bytes and is closed with the session.
 func (r *session) connectTo(host string, port uint16) (net.Conn, *fault) {

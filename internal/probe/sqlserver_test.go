@@ -287,8 +287,8 @@ func TestSQLServer(t *testing.T) {
 	dbCases(t, "sqlserver", cases)
 	t.Run("examples", func(t *testing.T) {
 		t.Parallel()
-		runExample(t, "sqlserver", 0, dbListen(t, fake.serve), nil)
-		runExample(t, "sqlserver", 1, dbListen(t, secured.serve), func(c map[string]any) {
+		runExample(t, "sqlserver", 0, serveRaw(t, fake.serve), nil)
+		runExample(t, "sqlserver", 1, serveRaw(t, secured.serve), func(c map[string]any) {
 			c["tls"], c["password"] = map[string]any{"ca_pem": ca.pem()}, dbCanary
 		})
 	})

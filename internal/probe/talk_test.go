@@ -60,26 +60,7 @@ func at(address string) func(*testing.T) string { return func(*testing.T) string
 
 // talker is a server that handles each connection and then closes it.
 func talker(handle func(net.Conn)) func(*testing.T) string {
-	return func(t *testing.T) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					handle(c)
-				}()
-			}
-		}()
-		return l.Addr().String()
-	}
+	return func(t *testing.T) string { return serveRaw(t, handle) }
 }
 
 // talkSays sends each part in a segment of its own, and then waits for the client

@@ -317,9 +317,6 @@ func (n *countedNode) gather(b *strings.Builder) {
 	}
 }
 
-var xpathOps = []string{"exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
-	"matches", "not_matches", "length", "min_length", "max_length"}
-
 // compileXPath looks at what an XPath 1.0 expression selects in an HTML or XML body:
 // the text of the first node, or how many there are.
 func compileXPath(a *assertion, path string, p *uptime.Problems) {
@@ -407,8 +404,8 @@ func xpathTest(a *assertion, path string, p *uptime.Problems) func(selection) bo
 		p.Add(path+".value", "must be a number")
 		return nil
 	}
-	if !slices.Contains(xpathOps, a.Op) {
-		badOp(a, path, p, xpathOps...)
+	if !slices.Contains(valueOps, a.Op) {
+		badOp(a, path, p, valueOps...)
 		return nil
 	}
 	match, positive, ok := compileMatch(a, path, p)
