@@ -21,8 +21,24 @@ type compiled struct {
 	err     error
 	good    goodEvidence
 
-	outside  bool        // it may be beyond our own network; see crowd
-	answered atomic.Bool // its last check was answered
+	outside    bool         // it may be beyond our own network; see crowd
+	answered   atomic.Bool  // its last check was answered
+	impossible atomic.Int32 // checks in a row that could not be made
+}
+
+// parkAfter checks in a row that could not be made here, a monitor is parked. One of them
+// may be a busy machine, on which an assertion took longer than it may.
+const parkAfter = 3
+
+// cannot notes why a check ended, and reports whether its monitor is to be parked.
+func (k *compiled) cannot(reason uptime.Reason) bool {
+	if reason == uptime.BadConfig {
+		return k.impossible.Add(1) >= parkAfter
+	}
+	if k.impossible.Load() != 0 {
+		k.impossible.Store(0)
+	}
+	return false
 }
 
 // cache keeps compiled monitors. Only the receiver's goroutine uses it.

@@ -79,7 +79,7 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 		}
 		w.o.Failpoint("recorded")
 		stored = true
-		if r.Reason == uptime.BadConfig {
+		if t.c.cannot(r.Reason) {
 			w.park(work, t, r.Message)
 		}
 		if r.Verdict != uptime.VerdictDown || attempt >= t.c.monitor.Confirm.Failures || down(rec.State, t.job.Region) {
@@ -208,6 +208,22 @@ func (w *Worker) notRun(t *task, reason uptime.Reason, message string) uptime.Ch
 		ResultKey: uptime.ResultKey{MonitorID: t.job.MonitorID, Region: t.job.Region, ScheduledAt: t.job.ScheduledAt},
 		Kind:      t.job.Kind, Revision: t.c.monitor.Revision, Reason: reason, Message: message,
 		DequeuedAt: t.dequeued, StartedAt: uptime.Now()}
+}
+
+// retryEvery is how often, beside each start, parked monitors are tried once more.
+const retryEvery = 10 * time.Minute
+
+// retryParked keeps a monitor from being forgotten because a check of it could not be
+// made: what was missing may be there by now.
+func (w *Worker) retryParked(ctx context.Context) {
+	for {
+		if err := w.o.Store.RetryParked(ctx); err != nil && ctx.Err() == nil {
+			w.o.Logger.Warn("parked monitors are not tried again", slog.Any("error", err))
+		}
+		if !wait(ctx, retryEvery) {
+			return
+		}
+	}
 }
 
 func (w *Worker) park(ctx context.Context, t *task, problem string) {

@@ -132,10 +132,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	work, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var jobs, service sync.WaitGroup
-	if err := w.o.Store.RetryParked(ctx); err != nil {
-		w.o.Logger.Warn("parked monitors are not tried again", slog.Any("error", err))
-	}
 	service.Go(func() { w.tend(work) })
+	service.Go(func() { w.retryParked(work) })
 	service.Go(func() { w.watchChecks(work) })
 	service.Go(func() { w.recordSheds(work) })
 	service.Go(func() { w.pace(work) })

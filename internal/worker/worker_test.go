@@ -23,6 +23,7 @@ type fake struct {
 	dead    int
 	results []uptime.CheckResult
 	parked  []string
+	retried int
 	told    []string // about ourselves: "own_network true"
 }
 
@@ -65,7 +66,12 @@ func (f *fake) ParkMonitor(_ context.Context, _, _ int64, problem string) error 
 	f.parked = append(f.parked, problem)
 	return nil
 }
-func (f *fake) RetryParked(context.Context) error { return nil }
+func (f *fake) RetryParked(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retried++
+	return nil
+}
 func (f *fake) SetSelfIncident(_ context.Context, reason uptime.Reason, _ string, open bool) ([]int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -131,19 +137,21 @@ func (impossible) Run(context.Context, probe.Attempt) probe.Outcome {
 func TestACheckThatCannotBeMadeHereIsShownOnTheMonitorAndNeverDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now, f := uptime.Now(), &fake{}
-		b, _ := uptime.Job{MonitorID: 1, Region: "default", ScheduledAt: now, Expires: now.Add(time.Minute)}.MarshalBinary()
-		f.waiting = append(f.waiting, queue.Message{ID: "a", Body: b})
+		for n := range parkAfter {
+			b, _ := uptime.Job{MonitorID: 1, Region: "default", ScheduledAt: now.Add(time.Duration(n)), Expires: now.Add(time.Minute)}.MarshalBinary()
+			f.waiting = append(f.waiting, queue.Message{ID: strconv.Itoa(n), Body: b})
+		}
 		w, err := New(Options{Queue: f, Store: f, Recorder: f, Compile: func(uptime.Monitor) (probe.Check, error) { return impossible{}, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(30*time.Second, cancel)
+		time.AfterFunc(retryEvery+time.Minute, cancel)
 		if err := w.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if len(f.results) != 1 || f.results[0].Verdict != uptime.VerdictUnknown || len(f.parked) != 1 || f.parked[0] != "No right to send ICMP." {
-			t.Fatalf("got %+v, parked with %q; want one unknown result and its message on the monitor", f.results, f.parked)
+		if len(f.results) != parkAfter || f.results[0].Verdict != uptime.VerdictUnknown || f.retried != 2 || len(f.parked) != 1 || f.parked[0] != "No right to send ICMP." {
+			t.Fatalf("got %+v, parked with %q; want unknown results, the message on the monitor once, and two tries anew (got %d)", f.results, f.parked, f.retried)
 		}
 	})
 }
