@@ -22,7 +22,8 @@ const networkSide = "VEDETTE_TEST_NETWORK_SIDE"
 
 // ownNetworkLoss is one way to lose our network.
 type ownNetworkLoss struct {
-	late       int // how many targets may have one unconfirmed failure: it takes some to know
+	env        []string // of Vedette
+	late       int      // how many targets may have one unconfirmed failure: it takes some to know
 	lose, mend func(t *testing.T, theirs func(command string))
 }
 
@@ -37,6 +38,12 @@ var ownNetworkLosses = map[string]ownNetworkLoss{
 	// Routes stay, and nothing answers: that everything falls silent at once can tell.
 	"nothing comes back, and no sentinel is named": {
 		late: 2,
+		lose: func(_ *testing.T, theirs func(string)) { theirs("link set v1 down") },
+		mend: func(_ *testing.T, theirs func(string)) { theirs("link set v1 up") },
+	},
+	// Or the sentinels.
+	"nothing comes back": {
+		env:  []string{"VEDETTE_SENTINELS=198.18.200.1:80,198.18.201.1:80"},
 		lose: func(_ *testing.T, theirs func(string)) { theirs("link set v1 down") },
 		mend: func(_ *testing.T, theirs func(string)) { theirs("link set v1 up") },
 	},
@@ -144,7 +151,7 @@ func farSide(t *testing.T) func(command string) {
 func loseOurNetwork(t *testing.T, loss ownNetworkLoss) {
 	theirs := farSide(t)
 	hook := newReceiver(t)
-	c := embedded(t, "")
+	c := embedded(t, "", loss.env...)
 	var channel struct {
 		Secret map[string]string `json:"reveal"`
 	}

@@ -28,8 +28,9 @@ type SelfCheck struct {
 	sentinels []string
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 
-	mu     sync.Mutex // guards what follows, and lets one look at a time happen
-	at     time.Time  // when the last look began
+	turn   chan struct{} // holds one token: who has it may look, and use what follows
+	at     time.Time     // when the last look began
+	ended  time.Time     // and ended: what is not there takes its time
 	reason uptime.Reason
 	local  map[string]string
 	lost   bool          // there is no way out of this machine
@@ -44,7 +45,7 @@ func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, ad
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	return &SelfCheck{sentinels: sentinels, dial: dial}
+	return &SelfCheck{sentinels: sentinels, dial: dial, turn: make(chan struct{}, 1)}
 }
 
 // Check reports whether this machine can be believed; see Health. That a target is
@@ -52,14 +53,19 @@ func NewSelfCheck(sentinels []string, dial func(ctx context.Context, network, ad
 // target's addresses: in a network without a way out, a neighbour may still be gone.
 func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason, started time.Time, addresses []string) (bool, uptime.Reason, map[string]string) {
 	met := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return false, uptime.Aborted, nil
+	}
 	if s.stale(failed, met) {
 		if !s.at.IsZero() {
 			wait(ctx, healthGap-time.Since(s.at))
 		}
 		s.at = time.Now()
 		s.reason, s.local = s.look(ctx)
+		s.ended = time.Now()
 	}
 	reason := s.reason
 	if reason == uptime.ReasonOK && silent(failed) && s.lost && !slices.ContainsFunc(addresses, routed) {
@@ -73,10 +79,12 @@ func (s *SelfCheck) Check(ctx context.Context, failed uptime.Reason, started tim
 	return reason == uptime.ReasonOK, reason, s.local
 }
 
-// stale reports whether a failure that was met then needs another look. What was fine a
-// moment before a target fell silent may be why it did.
+// stale reports whether a failure that was met then needs another look. One that began
+// later will do, however long it took, so that all who wait for a look share the next.
+// What was fine a moment before a target fell silent may be why it did; other failures
+// need no more than a fresh look.
 func (s *SelfCheck) stale(failed uptime.Reason, met time.Time) bool {
-	return s.at.IsZero() || time.Since(s.at) > healthFresh || silent(failed) && s.at.Before(met)
+	return s.at.Before(met) && (silent(failed) || time.Since(s.ended) > healthFresh)
 }
 
 // silent reports whether a failure is what the loss of our own network looks like.

@@ -48,7 +48,7 @@ func TestNoWayOutIsOurOwnFault(t *testing.T) {
 func TestANeighbourIsJudgedWithoutAWayOut(t *testing.T) {
 	t.Parallel()
 	s := NewSelfCheck(nil, nil)
-	s.at, s.lost = time.Now().Add(healthFresh/2), true // of a look that begins later than the failure
+	s.at, s.lost = time.Now().Add(time.Hour), true // of a look that begins later than the failure
 	if ok, got, _ := s.Check(t.Context(), uptime.ConnUnreach, time.Now(), []string{"127.0.0.1"}); !ok {
 		t.Errorf("got %q, want the failure believed: there is a route to it", got)
 	}
@@ -117,6 +117,52 @@ func TestALookIsAsFreshAsTheFailure(t *testing.T) {
 		}
 		if got := check(uptime.ConnTimeout, time.Second); got != uptime.ReasonOK {
 			t.Errorf("after a check that began later: got %q", got)
+		}
+	})
+}
+
+// Sentinels that do not answer take their time. It is not taken once for each of the
+// checks that failed meanwhile: they would all wait, and no slot be checked any more.
+func TestManyFailuresShareALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		s := NewSelfCheck([]string{"a:1"}, func(ctx context.Context, _, _ string) (net.Conn, error) {
+			looks++
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		const failures = 100
+		answered := make(chan time.Duration)
+		for n := range failures {
+			go func() {
+				time.Sleep(time.Duration(n) * 10 * time.Millisecond)
+				met := time.Now()
+				if _, reason, _ := s.Check(t.Context(), uptime.ConnTimeout, met, nil); reason != uptime.OwnNetwork {
+					t.Errorf("got %q, want that the network is gone", reason)
+				}
+				answered <- time.Since(met)
+			}()
+		}
+		for range failures {
+			if took := <-answered; took > 2*healthDial+healthGap {
+				t.Errorf("a failure was judged after %s, want within two looks", took)
+			}
+		}
+		if looks > 3 {
+			t.Errorf("%d failures within a second took %d looks", failures, looks)
+		}
+	})
+}
+
+// Who is told to stop does not wait for its turn.
+func TestALookIsNotWaitedForAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSelfCheck(nil, nil)
+		s.turn <- struct{}{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if ok, reason, _ := s.Check(ctx, uptime.ConnTimeout, time.Now(), nil); ok || reason != uptime.Aborted {
+			t.Errorf("got %q, want aborted", reason)
 		}
 	})
 }
