@@ -115,6 +115,7 @@ func (r *session) watch(c *conversation) *fault {
 	if r.tlsTrace.certAsked || r.tlsTrace.certSent {
 		moment = certWait
 	}
+	r.complete = r.ctx.Err() == nil // it has all that is asked of it; the listening is ours
 	b := make([]byte, evidenceBody)
 	n, err := r.listen(c.conn, b, moment)
 	c.heard(b[:n])
