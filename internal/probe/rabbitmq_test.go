@@ -8,16 +8,103 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
+// rabbitDefinitions is what the real server knows: the user probe with the password
+// canary-right, who may use the virtual host shop and, of "/", the queue orders only.
+const rabbitDefinitions = `{
+	"users": [{"name": "probe", "password": "canary-right", "tags": ""}],
+	"vhosts": [{"name": "/"}, {"name": "shop"}, {"name": "cellar"}],
+	"permissions": [
+		{"user": "probe", "vhost": "/", "configure": "^orders$", "write": "^orders$", "read": "^orders$"},
+		{"user": "probe", "vhost": "shop", "configure": ".*", "write": ".*", "read": ".*"}
+	],
+	"queues": [
+		{"name": "orders", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {}},
+		{"name": "stock", "vhost": "shop", "durable": true, "auto_delete": false, "arguments": {}}
+	]
+}`
+
+// rabbitServer is Debian's RabbitMQ, over TLS too if server is given. Its node and the
+// daemon that nodes find each other by are its own, so that it is alone on a machine
+// that runs another.
+func rabbitServer(t *testing.T, server *tls.Config) (plain, secure string) {
+	t.Helper()
+	names := testenv.Start(t, testenv.ProgramSpec{
+		Binary: "epmd", Package: "erlang-base",
+		Args: func(s *testenv.Program) []string {
+			return []string{"-address", "127.0.0.1", "-port", strconv.Itoa(s.Port)}
+		},
+	})
+	_, nodePort, err := net.SplitHostPort(talkClosed(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure = talkClosed(t)
+	s := testenv.Start(t, testenv.ProgramSpec{
+		Binary: "/usr/lib/rabbitmq/bin/rabbitmq-server", Package: "rabbitmq-server", User: "rabbitmq",
+		Within: 3 * time.Minute, // 15 s on two cores that do nothing else
+		Prepare: func(s *testenv.Program) error {
+			cert, key := brokerPEM(t, server)
+			conf := []string{
+				"listeners.tcp.1 = " + s.Addr, "listeners.ssl.1 = " + secure, "load_definitions = " + filepath.Join(s.Dir, "definitions.json"),
+				"ssl_options.certfile = " + filepath.Join(s.Dir, "cert"), "ssl_options.keyfile = " + filepath.Join(s.Dir, "key"),
+				"log.console = true", "log.console.level = error", "log.file = false",
+			}
+			write := func(name, text string) error { return os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o644) }
+			return errors.Join(write("rabbitmq.conf", strings.Join(conf, "\n")+"\n"), write("definitions.json", rabbitDefinitions),
+				write("enabled_plugins", "[].\n"), write("cert", cert), write("key", key))
+		},
+		Args: func(*testenv.Program) []string { return nil },
+		Env: func(s *testenv.Program) []string {
+			return []string{
+				"RUNNING_UNDER_SYSTEMD=yes", // no shell stays above the server, so that its end is the server's
+				"HOME=" + s.Dir, "ERL_EPMD_PORT=" + strconv.Itoa(names.Port), "ERL_EPMD_ADDRESS=127.0.0.1",
+				"RABBITMQ_NODENAME=vedette" + strconv.Itoa(s.Port) + "@localhost", "RABBITMQ_DIST_PORT=" + nodePort, "RABBITMQ_CONF_ENV_FILE=/dev/null",
+				"RABBITMQ_MNESIA_BASE=" + filepath.Join(s.Dir, "mnesia"), "RABBITMQ_LOG_BASE=" + filepath.Join(s.Dir, "log"),
+				"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(s.Dir, "enabled_plugins"), "RABBITMQ_CONFIG_FILE=" + filepath.Join(s.Dir, "rabbitmq.conf"),
+			}
+		},
+	})
+	return s.Addr, secure
+}
+
+func TestARealRabbitMQ(t *testing.T) {
+	t.Parallel()
+	down, up := uptime.VerdictDown, uptime.VerdictUp
+	server, ca := brokerTLS(t)
+	plain, secure := rabbitServer(t, server)
+	login := func(more string) string { return `{"username":"probe","password":"canary-right"` + more + `}` }
+	overTLS := brokerConfig(map[string]any{"security": "tls", "username": "probe", "password": "canary-right", "tls": map[string]any{"ca_pem": ca}})
+	brokerCases(t, "rabbitmq", map[string]brokerCase{
+		"a login":                         {target: plain, config: login(""), verdict: up},
+		"a login over TLS":                {target: secure, config: overTLS, verdict: up},
+		"another virtual host":            {target: plain, config: login(`,"vhost":"shop"`), verdict: up},
+		"a queue without a message":       {target: plain, config: login(`,"queue":"orders"`), assertions: []uptime.Assertion{assert("messages", "", "eq", 0)}, verdict: up},
+		"a queue that nobody works off":   {target: plain, config: login(`,"vhost":"shop","queue":"stock"`), assertions: []uptime.Assertion{assert("consumers", "", "ge", 1)}, verdict: down, reason: uptime.AssertFailed, says: "0"},
+		"a wrong password":                {target: plain, config: `{"username":"probe","password":"canary-wrong"}`, verdict: down, reason: uptime.AuthFailed},
+		"an unknown user":                 {target: plain, config: `{"username":"nobody","password":"canary-right"}`, verdict: down, reason: uptime.AuthFailed},
+		"an unknown virtual host":         {target: plain, config: login(`,"vhost":"none"`), verdict: down, reason: uptime.AuthFailed},
+		"a virtual host of others":        {target: plain, config: login(`,"vhost":"cellar"`), verdict: down, reason: uptime.AuthFailed},
+		"a queue that is not there":       {target: plain, config: login(`,"queue":"bills"`), verdict: down, reason: uptime.NotReady, says: "bills"},
+		"plain where TLS is spoken":       {target: secure, config: login(""), verdict: down, reason: uptime.Protocol, or: uptime.ConnClosed},
+		"TLS where it is not spoken":      {target: plain, config: overTLS, verdict: down, reason: uptime.TLSHandshake},
+		"a certificate of nobody's trust": {target: secure, config: login(`,"security":"tls"`), verdict: down, reason: uptime.TLSUntrusted},
+	})
+}
+
 // rabbitFake is a protocol-true fake of a RabbitMQ server, as AMQP 0-9-1 and its
-// extensions write it down: Debian's takes half a minute to start, too long for a test.
-// It knows the user probe with the password canary-right, the virtual hosts "/" and
+// extensions write it down, for what the real one does not do on demand. It knows the user probe with the password canary-right, the virtual hosts "/" and
 // "shop", and in them the queue orders.
 type rabbitFake struct {
 	loudly bool // a wrong login is answered before the connection ends

@@ -80,6 +80,7 @@ type daemon struct {
 func startDaemon(cmd *exec.Cmd) (*daemon, error) {
 	d := &daemon{cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &d.out, &d.out
+	cmd.WaitDelay = time.Second // what a helper of its own still holds open is not waited for
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -113,8 +114,8 @@ func (d *daemon) stop(sig syscall.Signal) {
 }
 
 // await calls ready until it succeeds, the daemon ends, or time is up.
-func (d *daemon) await(ready func() error) error {
-	deadline := time.Now().Add(startTimeout)
+func (d *daemon) await(within time.Duration, ready func() error) error {
+	deadline := time.Now().Add(within)
 	for {
 		err := ready()
 		if err == nil {

@@ -115,7 +115,7 @@ func (s *Server) Start() error {
 	if s.d, err = startDaemon(cmd); err != nil {
 		return err
 	}
-	return s.d.await(func() error {
+	return s.d.await(startTimeout, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		c, err := pgx.Connect(ctx, s.URL)

@@ -1,14 +1,17 @@
 package testenv
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Program is a real server of a Debian package, in a folder and on a loopback port
@@ -21,13 +24,14 @@ type Program struct {
 
 // ProgramSpec says how a server is started.
 type ProgramSpec struct {
-	Binary  string // found in PATH, /usr/sbin and the like
+	Binary  string // found in PATH, /usr/sbin and the like, or a path
 	Package string // Debian packages that hold it, installed when it is missing
 	User    string // runs as this user when we are root; "" is us
 	// Prepare writes configuration into s.Dir. It may be nil.
 	Prepare func(s *Program) error
 	Args    func(s *Program) []string
-	Env     []string // beside ours
+	Env     func(s *Program) []string // beside ours; nil is nothing more
+	Within  time.Duration             // how long it may take until it answers; 0 is 30 s
 	// Ready is nil until the server answers; without it a TCP connection suffices.
 	Ready func(s *Program) error
 }
@@ -54,7 +58,7 @@ func start(tb testing.TB, binary string, spec ProgramSpec) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFolder("vd-" + spec.Binary + "-")
+	f, err := newFolder("vd-" + filepath.Base(spec.Binary) + "-")
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +82,10 @@ func (spec ProgramSpec) run(binary string, s *Program) (*daemon, error) {
 		}
 	}
 	cmd := exec.Command(binary, spec.Args(s)...)
-	cmd.Dir, cmd.Env = s.Dir, append(os.Environ(), spec.Env...)
+	cmd.Dir, cmd.Env = s.Dir, os.Environ()
+	if spec.Env != nil {
+		cmd.Env = append(cmd.Env, spec.Env(s)...)
+	}
 	if spec.User != "" && os.Getuid() == 0 {
 		if err := giveTo(cmd, spec.User, s.Dir); err != nil {
 			return nil, err
@@ -92,7 +99,7 @@ func (spec ProgramSpec) run(binary string, s *Program) (*daemon, error) {
 	if ready == nil {
 		ready = accepts
 	}
-	if err := d.await(func() error { return ready(s) }); err != nil {
+	if err := d.await(cmp.Or(spec.Within, startTimeout), func() error { return ready(s) }); err != nil {
 		d.stop(syscall.SIGKILL)
 		return nil, err
 	}

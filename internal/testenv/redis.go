@@ -65,7 +65,7 @@ func (r *RedisServer) Start() error {
 	if r.d, err = startDaemon(cmd); err != nil {
 		return err
 	}
-	return r.d.await(func() error {
+	return r.d.await(startTimeout, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		return r.c.Ping(ctx).Err()
