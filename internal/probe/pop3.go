@@ -96,7 +96,7 @@ func (c *popConfig) login(talk *conversation) *fault {
 			return f
 		case ok:
 		case popBusy(text):
-			return refused(what, text)
+			return refused(what, "-ERR "+text)
 		default:
 			return authFailed(text)
 		}

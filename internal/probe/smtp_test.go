@@ -108,13 +108,13 @@ func TestSMTP(t *testing.T) {
 		"another protocol":                       {server: talkSays("SSH-2.0-OpenSSH_9.2\r\n"), verdict: down, reason: uptime.Protocol},
 		"a greeting without end":                 {server: talkEndless("220-hello\r\n"), verdict: down, reason: uptime.Protocol},
 		"a line without end":                     {server: talkEndless("220 hello"), verdict: down, reason: uptime.Protocol},
-		"421 in the greeting":                    {server: talkScript("S: 421 too many connections"), verdict: down, reason: uptime.Protocol},
-		"554 in the greeting":                    {server: talkScript("S: 554 no service", "hang"), verdict: down, reason: uptime.Protocol},
-		"goodbye after the greeting":             {server: talkScript("S: 220 ready", "S: 421 shutting down"), verdict: down, reason: uptime.Protocol},
+		"421 in the greeting":                    {server: talkScript("S: 421 too many connections"), verdict: down, reason: uptime.NotReady},
+		"554 in the greeting":                    {server: talkScript("S: 554 no service", "hang"), verdict: down, reason: uptime.NotReady},
+		"goodbye after the greeting":             {server: talkScript("S: 220 ready", "S: 421 shutting down"), verdict: down, reason: uptime.NotReady},
 		"no STARTTLS":                            {server: talkScript("S: 220 ready", "C: EHLO", "S: 250 me", "C: STARTTLS", "S: 502 what?", "hang"), config: startTLS(""), verdict: down, reason: uptime.TLSHandshake},
 		"injected answers":                       {server: talkScript("S: 220 ready", "C: EHLO", "S: 250 me", "C: STARTTLS", "S: 220 go\r\n235 welcome", "tls", "hang"), config: startTLS(""), verdict: down, reason: uptime.Protocol},
 		"AUTH offered before TLS only":           {server: dialogue("S: 250 me", "hang"), config: startTLS(login), verdict: down, reason: uptime.AuthFailed},
-		"AUTH that cannot tell now":              {server: dialogue("S: 250-me\r\n250 AUTH PLAIN", "C: AUTH PLAIN AG1vbml0b3IAczNjcmV0LXdvcmQ=", "S: 454 later", "hang"), config: startTLS(login), verdict: down, reason: uptime.Protocol},
+		"AUTH that cannot tell now":              {server: dialogue("S: 250-me\r\n250 AUTH PLAIN", "C: AUTH PLAIN AG1vbml0b3IAczNjcmV0LXdvcmQ=", "S: 454 later", "hang"), config: startTLS(login), verdict: down, reason: uptime.NotReady},
 		"a close in the middle of AUTH":          {server: dialogue("S: 250-me\r\n250 AUTH PLAIN", "C: AUTH"), config: startTLS(login), verdict: down, reason: uptime.ConnClosed},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 
 	"vedette/internal/uptime"
@@ -64,9 +65,19 @@ func noTLS(answer string) *fault {
 	return down(uptime.TLSHandshake, "The server does not offer TLS: it answered %q.", clean(answer, 150))
 }
 
-// refused is the fault of a server that turns everybody away.
+// notNow begins an answer by which a server says that it could and does not: the
+// transient replies of RFC 5321 §4.2.1 and RFC 959 §4.2, 554 in the place of a greeting
+// (RFC 5321 §3.1), and how IMAP (RFC 9051 §7.1) and POP3 (RFC 1939 §3) say no.
+var notNow = regexp.MustCompile(`^(4\d\d|554|BYE|NO|-ERR)\b`)
+
+// refused is the fault of a server that turns everybody away, or answers what it must
+// not.
 func refused(what, answer string) *fault {
-	return down(uptime.Protocol, "The server refuses service: %s is %q.", what, clean(answer, 200))
+	reason := uptime.Protocol
+	if notNow.MatchString(answer) {
+		reason = uptime.NotReady
+	}
+	return down(reason, "The server refuses service: %s is %q.", what, clean(answer, 200))
 }
 
 const greeting = "its greeting"
@@ -180,7 +191,7 @@ func (c *conversation) imapUpgrade() *fault {
 func (c *conversation) popGreeting() (string, *fault) {
 	ok, text, f := c.popAnswer(greeting)
 	if f == nil && !ok {
-		f = refused(greeting, text)
+		f = refused(greeting, "-ERR "+text)
 	}
 	return text, f
 }
