@@ -128,7 +128,7 @@ func (l *lab) table() ([]scenario, error) {
 		class string
 		rows  func() []scenario
 	}{
-		{"dns", l.dns}, {"tcp", l.tcp}, {"tls", l.tls}, {"http", l.http}, {"http", l.http2}, {"types", l.strangers}, {"redirect", l.redirect},
+		{"dns", l.dns}, {"tcp", l.tcp}, {"tls", l.tls}, {"http", l.http}, {"http", l.http2}, {"types", l.strangers}, {"types", l.services}, {"redirect", l.redirect},
 		{"content", l.content}, {"bomb", l.bombs}, {"dns", l.dnsType}, {"tcp", l.tcpType}, {"tls", l.tlsType}, {"smtp", l.smtp}, {"slow", l.slow}, {"flapping", l.flapping}, {"heartbeat", l.heartbeat},
 	} {
 		for _, s := range of.rows() {
