@@ -44,6 +44,7 @@ func TestNonsenseIsRefusedWithTheMend(t *testing.T) {
 		{"an address without a port", []string{"serve", "--listen", "localhost"}, "127.0.0.1:8080"},
 		{"a sentinel without a port", []string{"serve", "--sentinels", "192.0.2.1"}, "192.0.2.1:443"},
 		{"a region without a name", []string{"serve", "--region", ""}, "--region"},
+		{"a region of 65 letters", []string{"serve", "--region", strings.Repeat("ä", 65)}, "--region"},
 		{"a region of two lines", []string{"serve", "--region", "a\nb"}, "--region"},
 		{"an administrator without a password", []string{"serve", "--admin-email", "a@b.c"}, "set both"},
 		{"a proxy that is no network", []string{"serve", "--trusted-proxies", "10.0.0.1"}, "10.0.0.0/8"},
