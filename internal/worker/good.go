@@ -11,7 +11,9 @@ import (
 
 // How often the evidence of a good check is kept, to stand beside that of a failure
 // later. It costs a row of some KB, so it is seldom; and the first is asked for at a
-// random moment, so that a worker which starts does not ask of all monitors at once.
+// random moment, so that a worker which starts does not ask of all monitors at once:
+// soon for a definition that is new, within goodEvery for one of which there must be
+// evidence already.
 const (
 	goodEvery  = time.Hour
 	goodSpread = 10 // intervals, at most goodFirst, within which the first is asked for
@@ -31,15 +33,19 @@ func (g *goodEvidence) wanted(now time.Time) bool {
 
 // saw notes an outcome, and reports whether its evidence is to be kept. After a failure
 // the next good check brings its own at once: it is how the target recovered.
-func (g *goodEvidence) saw(out probe.Outcome, now time.Time, interval time.Duration) bool {
+func (g *goodEvidence) saw(out probe.Outcome, now time.Time, m *uptime.Monitor) bool {
 	keep := out.Verdict.Good() && out.Evidence != nil && g.wanted(now)
 	switch {
 	case out.Verdict == uptime.VerdictDown:
 		g.due.Store(now.UnixMicro())
 	case keep:
 		g.due.Store(now.Add(goodEvery - goodEvery/20 + rand.N(goodEvery/10)).UnixMicro())
-	case out.Verdict.Good():
-		g.due.CompareAndSwap(0, now.Add(rand.N(min(goodSpread*interval, goodFirst)+1)).UnixMicro())
+	case out.Verdict.Good() && g.due.Load() == 0:
+		within := min(goodSpread*m.Interval, goodFirst)
+		if now.Sub(m.UpdatedAt) > goodEvery {
+			within = goodEvery
+		}
+		g.due.CompareAndSwap(0, now.Add(rand.N(within+1)).UnixMicro())
 	}
 	return keep
 }

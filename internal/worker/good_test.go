@@ -14,13 +14,14 @@ import (
 func TestEvidenceOfGoodChecksIsKeptSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g goodEvidence
+		m := &uptime.Monitor{Interval: time.Minute, UpdatedAt: time.Now()}
 		check := func(v uptime.Verdict) (kept bool) {
 			out := probe.Outcome{Verdict: v}
 			if v != uptime.VerdictUp || g.wanted(time.Now()) {
 				out.Evidence = &uptime.Evidence{}
 			}
 			defer time.Sleep(time.Minute)
-			return g.saw(out, time.Now(), time.Minute)
+			return g.saw(out, time.Now(), m)
 		}
 		if check(uptime.VerdictUp) {
 			t.Error("the first good check is kept")
@@ -50,22 +51,31 @@ func TestEvidenceOfGoodChecksIsKeptSeldom(t *testing.T) {
 	})
 }
 
-// A thousand monitors that start together do not ask together.
+// A thousand monitors that start together do not ask together; and when a worker starts
+// that knew them before, they have the hour within which their evidence was due anyhow.
 func TestTheFirstEvidenceIsSpread(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
-	early := 0
-	for range 1000 {
-		var g goodEvidence
-		g.saw(probe.Outcome{Verdict: uptime.VerdictUp}, start, time.Minute)
-		if g.wanted(start.Add(time.Minute)) {
-			early++
+	for name, tt := range map[string]struct {
+		age, soon, latest time.Duration // since the definition changed; of the tenth; of all
+	}{
+		"new monitors":           {0, time.Minute, goodFirst},
+		"a worker starts again":  {24 * time.Hour, 6 * time.Minute, goodEvery},
+		"a definition is edited": {time.Second, time.Minute, goodFirst},
+	} {
+		early := 0
+		for range 1000 {
+			var g goodEvidence
+			g.saw(probe.Outcome{Verdict: uptime.VerdictUp}, start, &uptime.Monitor{Interval: time.Minute, UpdatedAt: start.Add(-tt.age)})
+			if g.wanted(start.Add(tt.soon)) {
+				early++
+			}
+			if !g.wanted(start.Add(tt.latest + time.Second)) {
+				t.Fatalf("%s: one is not asked for its evidence within %s", name, tt.latest)
+			}
 		}
-		if !g.wanted(start.Add(goodFirst + time.Second)) {
-			t.Fatal("a monitor is not asked for its evidence within ten minutes")
+		if early < 50 || early > 200 {
+			t.Errorf("%s: %d of 1000 are due within %s, want about 100", name, early, tt.soon)
 		}
-	}
-	if early < 50 || early > 200 {
-		t.Errorf("%d of 1000 are due after one of ten minutes, want about 100", early)
 	}
 }

@@ -109,7 +109,7 @@ func (w *Worker) attempt(work context.Context, t *task, n int, leave func()) (r 
 	if out.Verdict == uptime.VerdictDown {
 		out = w.judge(work, out, clock, t.c.monitor.Timeout, alone)
 	}
-	keep := t.c.good.saw(out, clock, t.c.monitor.Interval)
+	keep := t.c.good.saw(out, clock, &t.c.monitor)
 	w.own.saw(t.job.MonitorID, out.Verdict, out.Reason, clock, t.c.monitor.Interval)
 	w.m.checks.WithLabelValues(out.Verdict.String(), string(out.Reason)).Inc()
 	return uptime.CheckResult{
