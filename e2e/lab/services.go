@@ -46,23 +46,23 @@ func (l *lab) postgres() []scenario {
 	s := must(testenv.StartPostgres())
 	l.keep(closer(s.Close))
 	at := must(url.Parse(s.URL)).Host
-	any := watch("postgres", at)
-	in := any.config("username", "postgres").config("database", "postgres")
+	plain := watch("postgres", at)
+	in := plain.config("username", "postgres").config("database", "postgres")
 	asks := func(query string) monitor { return in.config("query", query) }
 	return []scenario{
-		{name: "postgres: takes logins", want: "up", monitor: any},
+		{name: "postgres: takes logins", want: "up", monitor: plain},
 		{name: "postgres: a login", want: "up", monitor: in},
 		{name: "postgres: rows as wanted", want: "up", monitor: asks("select generate_series(1, 3)").assert("rows", "eq", 3)},
 		{name: "postgres: a value as wanted", want: "up", monitor: asks("select 'ready'").assert("value", "eq", "ready")},
 		{name: "postgres: a slow query in time", want: "up", monitor: asks("select pg_sleep(1)")},
 		{name: "postgres: too few rows", want: "down assertion", monitor: asks("select 1 where false").assert("rows", "ge", 1)},
 		{name: "postgres: another value", want: "down assertion", monitor: asks("select 'starting'").assert("value", "eq", "ready")},
-		{name: "postgres: an unknown user", want: "down auth_failed", monitor: any.config("username", "nobody")},
-		{name: "postgres: an unknown database", want: "down query_failed", monitor: any.config("username", "postgres").config("database", "nowhere")},
+		{name: "postgres: an unknown user", want: "down auth_failed", monitor: plain.config("username", "nobody")},
+		{name: "postgres: an unknown database", want: "down query_failed", monitor: plain.config("username", "postgres").config("database", "nowhere")},
 		{name: "postgres: a query that is none", want: "down query_failed", monitor: asks("selec 1")},
 		{name: "postgres: a query that writes", want: "down query_failed", monitor: asks("create table t (n int)")},
 		{name: "postgres: a query that takes too long", want: "down timeout", monitor: asks("select pg_sleep(60)")},
-		{name: "postgres: no TLS there", want: "down tls_handshake", monitor: any.config("security", "tls")},
+		{name: "postgres: no TLS there", want: "down tls_handshake", monitor: plain.config("security", "tls")},
 	}
 }
 
@@ -70,13 +70,13 @@ func (l *lab) postgres() []scenario {
 func (l *lab) redis() []scenario {
 	s := must(testenv.StartRedis())
 	l.keep(closer(s.Close))
-	any := watch("redis", s.Addr)
+	plain := watch("redis", s.Addr)
 	return []scenario{
-		{name: "redis: answers", want: "up", monitor: any},
-		{name: "redis: a database of its own", want: "up", monitor: any.config("database", 3)},
-		{name: "redis: an empty list", want: "up", monitor: any.config("query", []string{"LLEN", "jobs"}).assert("value", "eq", "0")},
-		{name: "redis: another value", want: "down assertion", monitor: any.config("query", []string{"LLEN", "jobs"}).assert("value", "eq", "7")},
-		{name: "redis: a wrong password", want: "down auth_failed", monitor: any.config("username", "probe").config("password", "wrong")},
+		{name: "redis: answers", want: "up", monitor: plain},
+		{name: "redis: a database of its own", want: "up", monitor: plain.config("database", 3)},
+		{name: "redis: an empty list", want: "up", monitor: plain.config("query", []string{"LLEN", "jobs"}).assert("value", "eq", "0")},
+		{name: "redis: another value", want: "down assertion", monitor: plain.config("query", []string{"LLEN", "jobs"}).assert("value", "eq", "7")},
+		{name: "redis: a wrong password", want: "down auth_failed", monitor: plain.config("username", "probe").config("password", "wrong")},
 		{name: "redis: still loading", want: "down not_ready", monitor: watch("redis", l.raw(replies("", map[string]string{"": "-LOADING Redis is loading the dataset in memory\r\n"})))},
 	}
 }
@@ -169,11 +169,11 @@ func (l *lab) grpc() []scenario {
 func (l *lab) kafka() []scenario {
 	c := must(kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "orders")))
 	l.keep(closer(c.Close))
-	any := watch("kafka", c.ListenAddrs()[0])
+	plain := watch("kafka", c.ListenAddrs()[0])
 	return []scenario{
-		{name: "kafka: knows its brokers", want: "up", monitor: any},
-		{name: "kafka: a topic", want: "up", monitor: any.config("topic", "orders")},
-		{name: "kafka: an unknown topic", want: "down not_ready", monitor: any.config("topic", "bills")},
+		{name: "kafka: knows its brokers", want: "up", monitor: plain},
+		{name: "kafka: a topic", want: "up", monitor: plain.config("topic", "orders")},
+		{name: "kafka: an unknown topic", want: "down not_ready", monitor: plain.config("topic", "bills")},
 	}
 }
 
@@ -205,7 +205,7 @@ func (l *lab) ssh() []scenario {
 		return nil, nil
 	}}
 	cfg.AddHostKey(signer)
-	any := watch("ssh", l.raw(func(c net.Conn) {
+	plain := watch("ssh", l.raw(func(c net.Conn) {
 		conn, channels, requests, err := ssh.NewServerConn(c, cfg)
 		if err != nil {
 			return
@@ -216,12 +216,12 @@ func (l *lab) ssh() []scenario {
 		}
 		_ = conn.Close()
 	}))
-	in := any.config("username", "probe")
+	in := plain.config("username", "probe")
 	return []scenario{
-		{name: "ssh: answers", want: "up", monitor: any},
-		{name: "ssh: the pinned key", want: "up", monitor: any.config("host_key_sha256", ssh.FingerprintSHA256(signer.PublicKey()))},
+		{name: "ssh: answers", want: "up", monitor: plain},
+		{name: "ssh: the pinned key", want: "up", monitor: plain.config("host_key_sha256", ssh.FingerprintSHA256(signer.PublicKey()))},
 		{name: "ssh: a login", want: "up", monitor: in.config("password", "right")},
-		{name: "ssh: another key", want: "down host_key", monitor: any.config("host_key_sha256", "SHA256:uNiVztksCsDhcc0u9e8BrBYUnH3sPgcu7ArYyzIVDrA")},
+		{name: "ssh: another key", want: "down host_key", monitor: plain.config("host_key_sha256", "SHA256:uNiVztksCsDhcc0u9e8BrBYUnH3sPgcu7ArYyzIVDrA")},
 		{name: "ssh: a wrong password", want: "down auth_failed", monitor: in.config("password", "wrong")},
 		{name: "ssh: a banner, then silence", want: "down timeout", monitor: watch("ssh", l.raw(greets("SSH-2.0-x\r\n")))},
 		{name: "ssh: another protocol", want: "down protocol | down banner", monitor: watch("ssh", l.raw(greets("220 mail.example ESMTP\r\n")))},
