@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -82,7 +81,7 @@ func embedded(t testing.TB, smtp string, env ...string) *cluster {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	c := newCluster(t, append(env, "VEDETTE_DATA="+data, "VEDETTE_SMTP="+smtp)...)
-	addr := freeAddr(t)
+	addr := testenv.Addr(t)
 	p := c.run("all", "--listen", addr)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -109,9 +108,9 @@ func scaledBy(t testing.TB, smtp string, each int) *cluster {
 	var apis []string
 	for i := 1; i <= each; i++ {
 		for _, role := range []string{"scheduler", "worker", "notifier"} {
-			c.run(fmt.Sprintf("%s%d", role, i), "--roles", role, "--listen", freeAddr(t))
+			c.run(fmt.Sprintf("%s%d", role, i), "--roles", role, "--listen", testenv.Addr(t))
 		}
-		addr := freeAddr(t)
+		addr := testenv.Addr(t)
 		c.run(fmt.Sprintf("api%d", i), "--roles", "api", "--listen", addr)
 		apis = append(apis, addr)
 	}
@@ -129,7 +128,7 @@ func scaledBy(t testing.TB, smtp string, each int) *cluster {
 func balance(t testing.TB, apis []string) string {
 	t.Helper()
 	testenv.Install(t, "haproxy", "haproxy")
-	listen := freeAddr(t)
+	listen := testenv.Addr(t)
 	cmd := exec.Command("haproxy", "-db", "-f", filepath.Join("..", "deploy", "haproxy.cfg"))
 	cmd.Env = append(os.Environ(), "LISTEN="+listen, "API_1="+apis[0], "API_2="+apis[1], "PATH="+os.Getenv("PATH")+":/usr/sbin")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -146,17 +145,6 @@ func balance(t testing.TB, apis []string) string {
 		}
 	})
 	return listen
-}
-
-// freeAddr is a loopback address whose port was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // watch creates a mail channel, a webhook channel and a monitor of tg that uses

@@ -58,7 +58,7 @@ func failing(t testing.TB) map[string]string {
 	notFound := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(notFound.Close)
 	return map[string]string{
-		"refused":       "http://" + freeAddr(t),
+		"refused":       "http://" + testenv.Addr(t),
 		"no such name":  "http://nothing.invalid/",
 		"hangs":         rudeTarget(t, hangs),
 		"reset":         rudeTarget(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }),

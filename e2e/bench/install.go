@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -144,11 +143,11 @@ func (in *installation) servers() (string, error) {
 }
 
 func (in *installation) serve(bin, role string) error {
-	addr, err := freeAddr()
+	addr, err := in.addr()
 	if err != nil {
 		return err
 	}
-	if in.pprof[role], err = freeAddr(); err != nil {
+	if in.pprof[role], err = in.addr(); err != nil {
 		return err
 	}
 	cmd := exec.Command(bin, "serve", "--roles", role, "--listen", addr, "--pprof", in.pprof[role])
@@ -169,13 +168,14 @@ func (in *installation) serve(bin, role string) error {
 	return nil
 }
 
-// freeAddr is a loopback address whose port was free a moment ago.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+// addr is a loopback address that is the installation's own.
+func (in *installation) addr() (string, error) {
+	port, err := testenv.Reserve("127.0.0.1", 0)
 	if err != nil {
 		return "", err
 	}
-	return ln.Addr().String(), ln.Close()
+	in.stops = append(in.stops, func() { _ = port.Close() })
+	return port.Addr, nil
 }
 
 func (in *installation) await(ctx context.Context) error {

@@ -144,13 +144,12 @@ func (p *product) prepare(mode string) (err error) {
 }
 
 func (p *product) start(bin, role string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testenv.Reserve("127.0.0.1", 0)
 	if err != nil {
 		return err
 	}
-	address := ln.Addr().String()
-	_ = ln.Close()
-	cmd := exec.Command(bin, "serve", "--roles", role, "--listen", address)
+	p.stops = append(p.stops, func() { _ = port.Close() })
+	cmd := exec.Command(bin, "serve", "--roles", role, "--listen", port.Addr)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, p.log, p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -158,7 +157,7 @@ func (p *product) start(bin, role string) error {
 	}
 	p.pids[role] = cmd.Process.Pid
 	if role == "all" || role == "api" {
-		p.base = "http://" + address
+		p.base = "http://" + port.Addr
 	}
 	p.stops = append(p.stops, func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)

@@ -136,17 +136,6 @@ func brokerRepeats(head, text string) func(net.Conn) {
 	}
 }
 
-// brokerRefused is an address where nothing listens.
-func brokerRefused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	return l.Addr().String()
-}
-
 // brokerTLS is a certificate for 127.0.0.1 and the config that trusts it.
 func brokerTLS(t *testing.T) (server *tls.Config, ca string) {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"runtime"
@@ -16,49 +17,50 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
 // diagnosePort listens on one port of several loopback addresses; nobody listens at
-// those whose handler is nil.
+// those whose handler is nil, for as long as the test runs.
 func diagnosePort(t *testing.T, handlers map[string]func(net.Listener)) uint16 {
 	t.Helper()
 	for range 50 {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		port, ok := diagnoseReserve(t, slices.Collect(maps.Keys(handlers)))
+		if !ok {
+			continue
 		}
-		port := free.Addr().(*net.TCPAddr).Port
-		free.Close()
-		var open []net.Listener
-		for address := range handlers {
-			l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
-			if errors.Is(err, syscall.EADDRINUSE) {
-				break
+		for address, handle := range handlers {
+			if handle == nil {
+				continue
 			}
+			l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			open = append(open, l)
-		}
-		if len(open) < len(handlers) {
-			for _, l := range open {
-				l.Close()
-			}
-			continue
-		}
-		for _, l := range open {
-			host, _, _ := net.SplitHostPort(l.Addr().String())
-			if handle := handlers[host]; handle != nil {
-				handle(l)
-			} else {
-				l.Close()
-			}
+			handle(l)
 		}
 		return uint16(port)
 	}
 	t.Fatal("no port is free on all addresses")
 	return 0
+}
+
+// diagnoseReserve takes one port of all addresses, if none of them uses it.
+func diagnoseReserve(t *testing.T, addresses []string) (port int, ok bool) {
+	t.Helper()
+	for _, address := range addresses {
+		p, err := testenv.Reserve(address, port)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return 0, false
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		port = p.Number
+	}
+	return port, true
 }
 
 // diagnoseResolver answers with these addresses, for every name.
@@ -111,7 +113,7 @@ func TestAConfirmedFailureSaysWhatElseWorks(t *testing.T) {
 		return dnsServer(t, func(uint16, dnsmessage.Question) []byte { return nil })
 	}
 	nobody := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": nil, "127.0.0.2": nil, "127.0.0.3": nil})
-	v4only := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": answering("200")})
+	v4only := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": answering("200"), "::1": nil})
 	busy := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": answering("503"), "127.0.0.2": answering("503"), "127.0.0.3": nil})
 	for name, tt := range map[string]struct {
 		port    uint16

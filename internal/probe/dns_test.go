@@ -116,17 +116,12 @@ func TestDNS(t *testing.T) {
 // The installation's own resolver is asked by every monitor without one of its own.
 func TestOurOwnResolverGoneIsUnknown(t *testing.T) {
 	t.Parallel()
-	gone, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
 	for name, tt := range map[string]struct {
 		resolver string
 		verdict  uptime.Verdict
 		reason   uptime.Reason
 	}{
-		"nobody listens": {gone.LocalAddr().String(), uptime.VerdictUnknown, uptime.OwnNetwork},
+		"nobody listens": {udpClosed(t), uptime.VerdictUnknown, uptime.OwnNetwork},
 		"it answers nothing at all": {dnsServer(t, func(uint16, dnsmessage.Question) []byte { return nil }),
 			uptime.VerdictUnknown, uptime.OwnNetwork},
 		"it answers all but this name": {dnsServer(t, func(id uint16, q dnsmessage.Question) []byte {

@@ -56,30 +56,26 @@ type dnsFake struct {
 func (f dnsFake) start(t *testing.T) string {
 	t.Helper()
 	var u net.PacketConn
-	var l net.Listener
+	var address string
 	err := errors.New("never tried")
-	for range 20 { // the port must be free for both
-		if u, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+	for tries := 0; err != nil; tries++ { // until the port is free for both
+		if tries == 20 {
 			t.Fatal(err)
 		}
-		if f.stream == nil {
-			break
-		}
-		if l, err = net.Listen("tcp", u.LocalAddr().String()); err == nil {
-			break
-		}
-		u.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
+		address = testenv.Addr(t)
+		u, err = net.ListenPacket("udp", address)
 	}
 	t.Cleanup(func() { u.Close() })
 	go f.servePackets(u)
-	if l != nil {
+	if f.stream != nil {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(func() { l.Close() })
 		go f.serveStreams(l)
 	}
-	return u.LocalAddr().String()
+	return address
 }
 
 func (f dnsFake) servePackets(u net.PacketConn) {
@@ -345,14 +341,6 @@ func TestDNSAnswersFromElsewhereArePassedOver(t *testing.T) {
 
 func TestDNSOfThisInstallation(t *testing.T) {
 	t.Parallel()
-	closed := func() string {
-		u, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer u.Close()
-		return u.LocalAddr().String()
-	}
 	for name, tt := range map[string]struct {
 		resolver, server string
 		verdict          uptime.Verdict
@@ -361,8 +349,8 @@ func TestDNSOfThisInstallation(t *testing.T) {
 		"ours works":                   {resolver: dnsSays(0, dnsGood).start(t), verdict: uptime.VerdictUp},
 		"ours says NXDOMAIN":           {resolver: dnsSays(dns.RcodeNameError).start(t), verdict: uptime.VerdictDown, reason: uptime.DNSNXDomain},
 		"ours answers nothing at all":  {resolver: dnsFake{}.start(t), verdict: uptime.VerdictUnknown, reason: uptime.OwnNetwork},
-		"nobody listens at ours":       {resolver: closed(), verdict: uptime.VerdictUnknown, reason: uptime.OwnNetwork},
-		"nobody listens at the target": {server: closed(), verdict: uptime.VerdictDown, reason: uptime.ConnRefused},
+		"nobody listens at ours":       {resolver: udpClosed(t), verdict: uptime.VerdictUnknown, reason: uptime.OwnNetwork},
+		"nobody listens at the target": {server: udpClosed(t), verdict: uptime.VerdictDown, reason: uptime.ConnRefused},
 		"ours answers all but this name": {resolver: dnsFake{packets: func(a *dns.Msg, send func([]byte)) {
 			if a.Question[0].Qtype == dns.TypeNS {
 				send(dnsAnswer(a, dns.RcodeRefused, nil))
@@ -506,26 +494,19 @@ func startBind(t *testing.T) (plain, tlsAddr, httpsAddr string, env Env) {
 		t.Fatal(err)
 	}
 	inPEM := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
-	var ports []int
-	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		l.Close()
-	}
+	tlsAddr, httpsAddr = testenv.Addr(t), testenv.Addr(t)
+	port := func(address string) string { _, p, _ := net.SplitHostPort(address); return p }
 	zone := strings.Replace(bindZone, `"BIG"`, strings.Repeat(`"`+strings.Repeat("x", 250)+`" `, 20), 1)
 	s := testenv.Start(t, testenv.ProgramSpec{
 		Binary: "named", Package: "bind9", User: "bind",
 		Prepare: func(s *testenv.Program) error {
 			config := fmt.Sprintf(`options { directory %q; pid-file none; session-keyfile none; recursion no; listen-on-v6 { none; };
- listen-on port %d { 127.0.0.1; }; listen-on port %d tls shop { 127.0.0.1; }; listen-on port %d tls shop http default { 127.0.0.1; };
+ listen-on port %d { 127.0.0.1; }; listen-on port %s tls shop { 127.0.0.1; }; listen-on port %s tls shop http default { 127.0.0.1; };
  dnssec-validation no; };
 controls { };
 tls shop { cert-file "cert.pem"; key-file "key.pem"; };
 zone "shop.example" { type primary; file "zone"; check-names ignore; };
-`, s.Dir, s.Port, ports[0], ports[1])
+`, s.Dir, s.Port, port(tlsAddr), port(httpsAddr))
 			return errors.Join(
 				os.WriteFile(filepath.Join(s.Dir, "named.conf"), []byte(config), 0o644),
 				os.WriteFile(filepath.Join(s.Dir, "zone"), []byte(zone), 0o644),
@@ -540,7 +521,7 @@ zone "shop.example" { type primary; file "zone"; check-names ignore; };
 	env = testEnv()
 	env.Roots = rootsWith(nil)
 	env.Roots.AddCert(ca.cert)
-	return s.Addr, fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("https://127.0.0.1:%d/dns-query", ports[1]), env
+	return s.Addr, tlsAddr, "https://" + httpsAddr + "/dns-query", env
 }
 
 func TestDNSRecordsOfARealServer(t *testing.T) {

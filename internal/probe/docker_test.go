@@ -125,7 +125,7 @@ func TestDocker(t *testing.T) {
 		"SSH is protocol":                    {target: raw(brokerSays("SSH-2.0-OpenSSH_9.2\r\n")), config: web, verdict: down, reason: uptime.Protocol},
 		"an untrusted certificate":           {target: secure, config: `{"container":"web","security":"tls"}`, verdict: down, reason: uptime.TLSUntrusted},
 		"no TLS on a port with it":           {target: secure, config: web, verdict: down, reason: uptime.HTTPStatus, says: "400"},
-		"refused":                            {target: "tcp://" + brokerRefused(t), config: web, verdict: down, reason: uptime.ConnRefused},
+		"refused":                            {target: "tcp://" + talkClosed(t), config: web, verdict: down, reason: uptime.ConnRefused},
 		"a socket that is not there":         {target: "unix://" + dockerSocket(t), config: web, verdict: down, reason: uptime.ConnRefused},
 		"a file that is no socket":           {target: "unix://" + file, config: web, verdict: down, reason: uptime.ConnRefused},
 		"silent after connect":               {target: raw(brokerSilent), config: web, timeout: short, verdict: down, reason: uptime.Timeout},

@@ -128,7 +128,7 @@ func TestGRPC(t *testing.T) {
 		"a web server of HTTP/1.1 is protocol":   {target: address(pages), verdict: down, reason: uptime.Protocol},
 		"a web server of HTTP/2 is protocol":     {target: address(h2pages), config: brokerConfig(map[string]any{"security": "tls", "tls": trusted}), verdict: down, reason: uptime.Protocol, says: "content-type"},
 		"SSH is protocol":                        {target: brokerServe(t, brokerSays("SSH-2.0-OpenSSH_9.2\r\n")), verdict: down, reason: uptime.Protocol},
-		"refused":                                {target: brokerRefused(t), verdict: down, reason: uptime.ConnRefused},
+		"refused":                                {target: talkClosed(t), verdict: down, reason: uptime.ConnRefused},
 		"silent after connect":                   {target: brokerServe(t, brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
 		"silent after the settings":              {target: brokerServe(t, grpcSettings(brokerSilent)), timeout: short, verdict: down, reason: uptime.Timeout},
 		"closed without an answer":               {target: brokerServe(t, brokerCloses), verdict: down, reason: uptime.ConnClosed},

@@ -287,12 +287,7 @@ func TestSeverityDegradedIsNotDown(t *testing.T) {
 
 func TestConnections(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	l.Close()
+	closed := talkClosed(t)
 	check(t, run(t, uptime.Monitor{Target: "http://" + closed}), uptime.VerdictDown, uptime.ConnRefused)
 	out := run(t, uptime.Monitor{Target: "http://" + closed, Inverted: true})
 	check(t, out, uptime.VerdictUp, uptime.ReasonOK)

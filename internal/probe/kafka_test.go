@@ -149,7 +149,7 @@ func TestKafka(t *testing.T) {
 		"a broker that would make the topic":        {target: kafkaFake(t, nil, kfake.MaxVersions(kversion.V0_10_0())), config: orders, verdict: uptime.VerdictUnknown, reason: uptime.BadConfig},
 		"an untrusted certificate":                  {target: secure, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSUntrusted},
 		"TLS on a port without it":                  {target: brokerServe(t, brokerAnswers("\x00\x00\x00\x06\x00\x00\x00\x00\x00\x23")), config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSHandshake},
-		"refused":                                   {target: brokerRefused(t), verdict: down, reason: uptime.ConnRefused},
+		"refused":                                   {target: talkClosed(t), verdict: down, reason: uptime.ConnRefused},
 		"silent after connect":                      {target: brokerServe(t, brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
 		"silent after ApiVersions":                  {target: kafkaAfterHello(t, brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout, says: "Metadata"},
 		"half an answer and then silence":           {target: brokerServe(t, brokerSays("\x00\x00\x00\x20\x00\x00\x00\x01")), timeout: short, verdict: down, reason: uptime.Timeout},

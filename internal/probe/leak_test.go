@@ -111,16 +111,12 @@ func leakingChecks(t *testing.T) []Check {
 		}()
 		return l.Addr().String()
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := talkClosed(t)
 	needle := []uptime.Assertion{assert("body", "", "contains", "needle")}
 	hangs := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 	var out []Check
 	for _, m := range []uptime.Monitor{
-		{Target: "http://" + closed.Addr().String()},
+		{Target: "http://" + closed},
 		{Target: "http://" + serve(t, resets(""))},
 		{Target: "http://" + serve(t, says())},
 		{Target: "http://" + serve(t, says("SSH-2.0-OpenSSH_9.6\r\n"))},
@@ -137,7 +133,7 @@ func leakingChecks(t *testing.T) []Check {
 		{Target: "https://" + raw(hangs), Timeout: uptime.MinTimeout},
 		{Target: "https://" + raw(func(c net.Conn) { _, _ = io.WriteString(c, "\x16\x03\x03\x00\x04garbage") })},
 		{Target: "https://" + raw(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })},
-		{Target: "http://shop.test/", Timeout: uptime.MinTimeout, Config: json.RawMessage(`{"resolver":"` + closed.Addr().String() + `"}`)},
+		{Target: "http://shop.test/", Timeout: uptime.MinTimeout, Config: json.RawMessage(`{"resolver":"` + udpClosed(t) + `"}`)},
 	} {
 		m.Type = "http"
 		if m.Timeout == 0 {

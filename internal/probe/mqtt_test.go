@@ -128,7 +128,7 @@ func TestMQTT(t *testing.T) {
 		"another message than asserted":                 {target: open, config: `{"topic":"cellar/pump"}`, assertions: message("off"), verdict: down, reason: uptime.Keyword},
 		"an untrusted certificate":                      {target: secure, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSUntrusted},
 		"TLS on a port without it":                      {target: open, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSHandshake},
-		"refused":                                       {target: brokerRefused(t), verdict: down, reason: uptime.ConnRefused},
+		"refused":                                       {target: talkClosed(t), verdict: down, reason: uptime.ConnRefused},
 		"silent after connect":                          {target: brokerServe(t, brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
 		"half an answer":                                {target: mqttScript(t, "\x20\x02\x00"), timeout: short, verdict: down, reason: uptime.Timeout},
 		"closed without an answer":                      {target: brokerServe(t, brokerCloses), verdict: down, reason: uptime.ConnClosed},

@@ -64,13 +64,14 @@ func udpTalker(handle func(question []byte) [][]byte) func(*testing.T) string {
 	}
 }
 
-// udpClosed is a port that no datagram is taken at.
+// udpClosed is a port that no datagram is taken at. It stays so: a socket holds it that
+// takes datagrams from one other address only.
 func udpClosed(t *testing.T) string {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 9})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	return c.LocalAddr().String()
 }
 
@@ -132,7 +133,7 @@ func TestNTP(t *testing.T) {
 		"stratum 16":                    {server: fake(0, set(1, 16)), verdict: down, reason: uptime.Protocol},
 		"a kiss of death":               {server: fake(0, func(b []byte) []byte { return set(1, 0)(set(12, []byte("DENY")...)(b)) }), verdict: down, reason: uptime.Protocol},
 		"no time in the answer":         {server: fake(0, set(40, make([]byte, 8)...)), verdict: down, reason: uptime.Protocol},
-		"an answer to another question": {server: fake(0, set(24, 0)), timeout: short, verdict: down, reason: uptime.Protocol},
+		"an answer to another question": {server: fake(0, func(b []byte) []byte { b[24] ^= 1; return b }), timeout: short, verdict: down, reason: uptime.Protocol},
 		"an answer cut short":           {server: fake(0, func(b []byte) []byte { return b[:47] }), timeout: short, verdict: down, reason: uptime.Protocol},
 		"the question sent back":        {server: udpTalker(func(q []byte) [][]byte { return [][]byte{q} }), timeout: short, verdict: down, reason: uptime.Protocol},
 		"garbage":                       {server: udpTalker(func([]byte) [][]byte { return [][]byte{[]byte("hello")} }), timeout: short, verdict: down, reason: uptime.Protocol},

@@ -262,7 +262,7 @@ func TestRabbitMQ(t *testing.T) {
 		"a queue that is never answered":         {target: rabbitFake{greets: brokerSilent}.serve(t, nil), config: login(`,"queue":"orders"`), timeout: short, verdict: down, reason: uptime.Timeout},
 		"an untrusted certificate":               {target: secure, config: login(`,"security":"tls"`), verdict: down, reason: uptime.TLSUntrusted},
 		"TLS on a port without it":               {target: plain, config: overTLS, verdict: down, reason: uptime.TLSHandshake},
-		"refused":                                {target: brokerRefused(t), config: login(""), verdict: down, reason: uptime.ConnRefused},
+		"refused":                                {target: talkClosed(t), config: login(""), verdict: down, reason: uptime.ConnRefused},
 		"silent after connect":                   {target: brokerServe(t, brokerSilent), config: login(""), timeout: short, verdict: down, reason: uptime.Timeout},
 		"closed without an answer":               {target: brokerServe(t, brokerCloses), config: login(""), verdict: down, reason: uptime.ConnClosed},
 		"a web server is protocol":               {target: brokerServe(t, brokerAnswers("HTTP/1.1 400 Bad Request\r\n\r\n")), config: login(""), verdict: down, reason: uptime.Protocol},

@@ -158,14 +158,7 @@ func talkEndless(text string) func(*testing.T) string {
 }
 
 // talkClosed is a port that nothing listens on.
-func talkClosed(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func talkClosed(t *testing.T) string { return testenv.Addr(t) }
 
 // talkCloses takes the connection and closes it; talkResets resets it; talkSilent says
 // nothing.

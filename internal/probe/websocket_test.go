@@ -114,7 +114,7 @@ func TestWebSocket(t *testing.T) {
 		"SSH is not HTTP":                        {target: raw(brokerSays("SSH-2.0-OpenSSH_9.2\r\n")), verdict: down, reason: uptime.Protocol},
 		"a head that never ends":                 {target: raw(brokerRepeats("HTTP/1.1 101 X\r\n", "X: "+strings.Repeat("y", 4000)+"\r\n")), verdict: down, reason: uptime.HeadersLarge},
 		"interim answers without end":            {target: raw(brokerRepeats("", "HTTP/1.1 100 Continue\r\n\r\n")), verdict: down, reason: uptime.Protocol, says: "interim"},
-		"refused":                                {target: "ws://" + brokerRefused(t), verdict: down, reason: uptime.ConnRefused},
+		"refused":                                {target: "ws://" + talkClosed(t), verdict: down, reason: uptime.ConnRefused},
 		"silent after connect":                   {target: raw(brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
 		"half a head and then silence":           {target: raw(brokerSays("HTTP/1.1 101 Sw")), timeout: short, verdict: down, reason: uptime.Timeout},
 		"closed without an answer":               {target: raw(brokerCloses), verdict: down, reason: uptime.ConnClosed},

@@ -3,7 +3,6 @@ package testenv
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -15,20 +14,6 @@ import (
 
 // startTimeout is how long a server may take until it answers.
 const startTimeout = 30 * time.Second
-
-// portTries is how many ports are tried: one that is free may be taken before the
-// server binds it.
-const portTries = 3
-
-// freePort is a loopback port that was free a moment ago.
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
-}
 
 // folder is a temporary folder that is removed when this process ends, even if it
 // is killed: a shell waits for the end of a pipe whose other end only we hold.

@@ -24,7 +24,7 @@ const AdminURL = "VEDETTE_TEST_POSTGRES"
 type Server struct {
 	URL  string // of the database "postgres"
 	dir  *folder
-	port int
+	port *Port
 	d    *daemon
 }
 
@@ -44,17 +44,15 @@ func StartPostgres() (*Server, error) {
 		s.Close()
 		return nil, err
 	}
-	for range portTries {
-		if s.port, err = freePort(); err != nil {
-			break
-		}
-		s.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.port)
-		if err = s.Start(); err == nil {
-			return s, nil
-		}
+	if s.port, err = Reserve("127.0.0.1", 0); err == nil {
+		s.URL = "postgres://postgres@" + s.port.Addr + "/postgres?sslmode=disable"
+		err = s.Start()
 	}
-	s.Close()
-	return nil, err
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // init makes the cluster, in a folder that the user it runs as owns.
@@ -110,7 +108,7 @@ func (s *Server) Start() error {
 	if err != nil {
 		return err
 	}
-	cmd := s.command(postgres, "-D", s.data(), "-p", strconv.Itoa(s.port), "-k", s.dir.path,
+	cmd := s.command(postgres, "-D", s.data(), "-p", strconv.Itoa(s.port.Number), "-k", s.dir.path,
 		"-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=128MB", "-c", "max_connections=200", "-c", "max_wal_size=1GB")
 	if s.d, err = startDaemon(cmd); err != nil {
 		return err
@@ -144,6 +142,9 @@ func (s *Server) Close() {
 		s.d.stop(syscall.SIGQUIT)
 	}
 	s.dir.remove()
+	if s.port != nil {
+		_ = s.port.Close()
+	}
 }
 
 // PostgresServer is a server for one test, which may stop and start it.

@@ -37,13 +37,13 @@ type ProgramSpec struct {
 }
 
 // Start starts a server and waits until it answers. It ends with the test, or with
-// this process. Every server takes its port from the kernel and tries again when
-// another process was quicker.
+// this process. Its TCP port is its own; a server that needs the UDP port of that number
+// tries again when another process has it.
 func Start(tb testing.TB, spec ProgramSpec) *Program {
 	tb.Helper()
 	binary := Install(tb, spec.Binary, spec.Package)
 	var err error
-	for range portTries {
+	for range 3 {
 		var s *Program
 		if s, err = start(tb, binary, spec); err == nil {
 			return s
@@ -54,15 +54,16 @@ func Start(tb testing.TB, spec ProgramSpec) *Program {
 }
 
 func start(tb testing.TB, binary string, spec ProgramSpec) (*Program, error) {
-	port, err := freePort()
+	port, err := Reserve("127.0.0.1", 0)
 	if err != nil {
 		return nil, err
 	}
+	tb.Cleanup(func() { _ = port.Close() })
 	f, err := newFolder("vd-" + filepath.Base(spec.Binary) + "-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Program{Dir: f.path, Port: port, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	s := &Program{Dir: f.path, Port: port.Number, Addr: port.Addr}
 	d, err := spec.run(binary, s)
 	if err != nil {
 		f.remove()

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -19,33 +20,23 @@ type RedisServer struct {
 	URL  string
 	Addr string
 	dir  *folder
-	port int
+	port *Port
 	d    *daemon
 	c    *redis.Client
 }
 
 // StartRedis starts a server in a folder of its own.
-func StartRedis() (r *RedisServer, err error) {
-	for range portTries {
-		if r, err = startRedis(); err == nil {
-			return r, nil
-		}
-	}
-	return nil, err
-}
-
-func startRedis() (*RedisServer, error) {
-	port, err := freePort()
+func StartRedis() (*RedisServer, error) {
+	port, err := Reserve("127.0.0.1", 0)
 	if err != nil {
 		return nil, err
 	}
 	dir, err := newFolder("vredis")
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, port.Close())
 	}
-	addr := "127.0.0.1:" + strconv.Itoa(port)
-	r := &RedisServer{URL: "redis://" + addr + "/0", Addr: addr, dir: dir, port: port}
-	r.c = redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1,
+	r := &RedisServer{URL: "redis://" + port.Addr + "/0", Addr: port.Addr, dir: dir, port: port}
+	r.c = redis.NewClient(&redis.Options{Addr: port.Addr, MaxRetries: -1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
 	if err := r.Start(); err != nil {
 		r.Close()
@@ -60,7 +51,7 @@ func (r *RedisServer) Start() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(path, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--dir", r.dir.path,
+	cmd := exec.Command(path, "--port", strconv.Itoa(r.port.Number), "--bind", "127.0.0.1", "--dir", r.dir.path,
 		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
 	if r.d, err = startDaemon(cmd); err != nil {
 		return err
@@ -101,6 +92,7 @@ func (r *RedisServer) Close() {
 		r.d.stop(syscall.SIGKILL)
 	}
 	r.dir.remove()
+	_ = r.port.Close()
 }
 
 // Redis is a server for one test.
