@@ -2,15 +2,19 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"vedette/internal/testenv"
 )
 
 // systemDNS is where the lab's network has the DNS server of the machine.
@@ -35,30 +39,22 @@ type zone func(q question) [][]byte
 // resolver is a DNS server over UDP and TCP.
 func (l *lab) resolver(z zone) string { return l.resolverOf(z, z) }
 
-// resolverOf answers otherwise over TCP; tcp nil means that it does not listen there.
-func (l *lab) resolverOf(udp, tcp zone) string { return l.resolverOn("127.0.0.1:0", udp, tcp) }
+// resolverOf answers otherwise over TCP; tcp nil means that it does not listen there,
+// and nobody else does.
+func (l *lab) resolverOf(udp, tcp zone) string { return l.resolverOn("127.0.0.1", 0, udp, tcp) }
 
-func (l *lab) resolverOn(address string, udp, tcp zone) string {
+func (l *lab) resolverOn(host string, number int, udp, tcp zone) string {
 	for {
-		p := must(net.ListenPacket("udp", address))
-		address := p.LocalAddr().String()
-		ln, err := net.Listen("tcp", address)
-		if err != nil { // another listener has this number
-			_ = p.Close()
-			continue
+		address := l.reserve(host, number).Addr
+		p, err := net.ListenPacket("udp", address)
+		if number == 0 && errors.Is(err, syscall.EADDRINUSE) {
+			continue // a socket of UDP has this number
 		}
-		l.keep(p)
+		l.keep(must(p, err))
 		go answerUDP(p, udp)
-		if tcp == nil { // nobody listens, and nobody else will
-			_ = ln.Close()
-			_, err = l.boundTo(p.LocalAddr().(*net.UDPAddr).Port, func(int) error { return nil })
-			if err != nil {
-				panic(err)
-			}
-			return address
+		if tcp != nil {
+			serve(l.listenOn(address), func(c net.Conn) { answerTCP(c, tcp) })
 		}
-		l.keep(ln)
-		serve(ln, func(c net.Conn) { answerTCP(c, tcp) })
 		return address
 	}
 }
@@ -202,7 +198,7 @@ func (l *lab) dns() []scenario {
 	via := func(resolver string) monitor {
 		return watch("http", "http://shop.test:"+p+"/").config("resolver", resolver)
 	}
-	six := port2(l.on("[::1]:0", says(ok("six"))))
+	six := port(l.on("[::1]:0", says(ok("six"))))
 	sixth := func(z zone, version string) monitor {
 		return watch("http", "http://shop.test:"+six+"/").config("resolver", l.resolver(z)).config("ip_version", version)
 	}
@@ -212,7 +208,7 @@ func (l *lab) dns() []scenario {
 		many[i] = fmt.Sprintf("127.0.0.%d", i+1)
 	}
 	long := strings.Repeat("a", 60)
-	l.resolverOn(systemDNS+":53", l.system, l.system)
+	l.resolverOn(systemDNS, 53, l.system, l.system)
 	return []scenario{
 		{name: "one address", want: "up", monitor: named(address("127.0.0.1"))},
 		{name: "the machine's own server", want: "up", monitor: watch("http", "http://good.system.test:"+p+"/")},
@@ -323,7 +319,7 @@ func (l *lab) dns() []scenario {
 			return [][]byte{append(b, 0xc0, 12, byte(q.Type>>8), byte(q.Type), 0, 1, 0, 0, 0, 60, 0, 3, 127, 0, 0)}
 		})},
 		{name: "all addresses dead", want: "down conn_refused", monitor: named(address(dead(3)...))},
-		{name: "v4 and v6 dead", want: "down conn_refused", monitor: watch("http", "http://shop.test:"+port(l.refused())+"/").config("resolver", l.resolver(address("127.0.0.1", "::1")))},
+		{name: "v4 and v6 dead", want: "down conn_refused", monitor: watch("http", "http://shop.test:"+l.refusedTwice()+"/").config("resolver", l.resolver(address("127.0.0.1", "::1")))},
 		{name: "all addresses silent", want: "down conn_timeout", monitor: named(address(silentNet, "198.51.100.8"))},
 		{name: "nobody at the monitor's own resolver", want: "down dns_refused | down dns_timeout", monitor: via(l.refused())},
 		{name: "no route to the monitor's own resolver", want: "down dns_timeout | down dns_refused", monitor: via(goneNet + ":53")},
@@ -333,7 +329,18 @@ func (l *lab) dns() []scenario {
 	}
 }
 
-func port2(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+// refusedTwice is a port that is refused at the loopback addresses of both families.
+func (l *lab) refusedTwice() string {
+	for {
+		p := l.reserve("127.0.0.1", 0)
+		six, err := testenv.Reserve("::1", p.Number)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		l.keep(must(six, err))
+		return port(p.Addr)
+	}
+}
 
 // dead are addresses at which nobody listens.
 func dead(n int) []string {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"vedette/internal/testenv"
 )
 
 // lab is the targets of one mode.
@@ -236,14 +238,25 @@ func late(wait time.Duration, h handler) handler {
 // pause is how targets are slow. The lab's own code waits for signals.
 func pause(d time.Duration) { time.Sleep(d) }
 
-// refused is an address at which nobody listens. The port is held, so that nobody
-// ever will.
-func (l *lab) refused() string { return l.bound(func(int) error { return nil }) }
+// refused is an address at which nobody listens, and nobody ever will.
+func (l *lab) refused() string { return l.reserve("127.0.0.1", 0).Addr }
+
+// reserve is a port that is kept until the lab closes.
+func (l *lab) reserve(host string, number int) *testenv.Port {
+	p := must(testenv.Reserve(host, number))
+	l.keep(p)
+	return p
+}
 
 // deaf is an address whose queue of connections is full, so that the kernel drops
 // further SYNs.
 func (l *lab) deaf() string {
-	address := l.bound(func(fd int) error { return syscall.Listen(fd, 0) })
+	fd := must(syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0))
+	l.keep(descriptor(fd))
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		panic(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", must(syscall.Getsockname(fd)).(*syscall.SockaddrInet4).Port)
 	for {
 		c, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
 		if err != nil {
@@ -251,19 +264,6 @@ func (l *lab) deaf() string {
 		}
 		l.keep(c)
 	}
-}
-
-// bound is the address of a socket that is bound, and listens only if then has it so.
-func (l *lab) bound(then func(fd int) error) string { return must(l.boundTo(0, then)) }
-
-func (l *lab) boundTo(port int, then func(fd int) error) (string, error) {
-	fd := must(syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0))
-	l.keep(descriptor(fd))
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), then(fd)); err != nil {
-		return "", err
-	}
-	at := must(syscall.Getsockname(fd)).(*syscall.SockaddrInet4)
-	return fmt.Sprintf("127.0.0.1:%d", at.Port), nil
 }
 
 type descriptor int

@@ -8,7 +8,7 @@ func (l *lab) tcp() []scenario {
 	raw := func(h func(net.Conn)) monitor { return web(l.raw(h)) }
 	return []scenario{
 		{name: "http: refused", want: "down conn_refused", monitor: web(l.refused())},
-		{name: "http: refused over IPv6", want: "down conn_refused", monitor: web("[::1]:" + port(l.refused()))},
+		{name: "http: refused over IPv6", want: "down conn_refused", monitor: web(l.reserve("::1", 0).Addr)},
 		{name: "http: a full backlog drops SYNs", want: "down conn_timeout", monitor: web(l.deaf()).timeout("1s")},
 		{name: "http: a network that drops SYNs", want: "down conn_timeout", monitor: web(silentNet + ":80").timeout("1s")},
 		{name: "http: a network that drops SYNs over IPv6", want: "down conn_timeout", monitor: web("[" + silentNet6 + "]:80").timeout("1s")},
