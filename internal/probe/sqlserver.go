@@ -2,15 +2,10 @@ package probe
 
 import (
 	"cmp"
-	"context"
-	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
-	"time"
 
 	mssql "github.com/microsoft/go-mssqldb"
 	"github.com/microsoft/go-mssqldb/msdsn"
@@ -42,16 +37,13 @@ func newSQLServer() Type {
 }
 
 func probeSQLServer(r *session, cfg *queryConfig, version bool) (f *fault) {
-	// The driver trusts the lengths in what it reads. Most that are wrong end here; a
-	// value that claims to be long, up to 2 GiB, it makes room for, and that cannot be
-	// bounded from outside of it: the room is never written to, so it costs no pages.
-	defer func() {
+	defer func() { // the driver trusts what it reads
 		if p := recover(); p != nil {
 			f = down(uptime.Protocol, "The server broke the protocol: %s.", clean(fmt.Sprint(p), 150))
 		}
 	}()
-	wire := &tdsDialer{session: r}
-	connector := mssql.NewConnectorConfig(sqlserverSettings(r, cfg, wire))
+	wire := &tdsDialer{session: r, secure: cfg.Security == "tls"}
+	connector := mssql.NewConnectorConfig(sqlserverSettings(r, cfg))
 	connector.Dialer = wire
 	conn, err := connector.Connect(r.ctx)
 	if err != nil {
@@ -60,7 +52,7 @@ func probeSQLServer(r *session, cfg *queryConfig, version bool) (f *fault) {
 	defer conn.Close()
 	r.seen.Protocol = "SQL Server"
 	if version {
-		if err := sqlserverQuery(r, conn, "select cast(serverproperty('ProductVersion') as nvarchar(128))"); err != nil {
+		if err := sqlserverQuery(r, wire, conn, "select cast(serverproperty('ProductVersion') as nvarchar(128))"); err != nil {
 			return sqlserverQueryFault(r, wire, err)
 		}
 		r.serverVersion("SQL Server", r.facts.text["value"])
@@ -72,7 +64,7 @@ func probeSQLServer(r *session, cfg *queryConfig, version bool) (f *fault) {
 		return nil
 	}
 	if _, err = conn.(driver.ConnBeginTx).BeginTx(r.ctx, driver.TxOptions{}); err == nil {
-		err = sqlserverQuery(r, conn, cfg.Query)
+		err = sqlserverQuery(r, wire, conn, cfg.Query)
 	}
 	if err != nil {
 		return sqlserverQueryFault(r, wire, err)
@@ -82,100 +74,19 @@ func probeSQLServer(r *session, cfg *queryConfig, version bool) (f *fault) {
 
 // sqlserverSettings is what the driver is told, as a struct: a connection string
 // would let it read files. With a port and no name of an instance it asks no SQL
-// Server Browser.
-func sqlserverSettings(r *session, cfg *queryConfig, wire *tdsDialer) msdsn.Config {
-	settings := msdsn.Config{
+// Server Browser. TLS is not its business: see tdsConn.
+func sqlserverSettings(r *session, cfg *queryConfig) msdsn.Config {
+	return msdsn.Config{
 		Host: r.target.host, Port: uint64(r.target.port), Protocols: []string{"tcp"}, DialTimeout: -1,
 		User: cmp.Or(cfg.Username, anonymous), Password: cfg.Password.Reveal(), Database: cfg.Database,
 		AppName: anonymous, Workstation: anonymous, NoTraceID: true,
-		HostInCertificateProvided: true, // after a redirection too, the certificate is for the target
-		Encryption:                msdsn.EncryptionOff,
-		TLSConfig:                 &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10},
+		Encryption: msdsn.EncryptionDisabled,
 	}
-	if cfg.Security == "tls" {
-		settings.Encryption, settings.TLSConfig = msdsn.EncryptionRequired, r.driverTLS(r.target.host)
-		verify := settings.TLSConfig.VerifyConnection
-		settings.TLSConfig.VerifyConnection = func(s tls.ConnectionState) error {
-			r.phases.TLS = time.Since(wire.handshake())
-			return verify(s)
-		}
-	}
-	return settings
-}
-
-// tdsDialer dials for the driver, and keeps what its errors leave out.
-type tdsDialer struct {
-	*session
-	mu     sync.Mutex // guards what follows
-	writes int        // on the last connection
-	begun  time.Time  // when the second write began, which begins a handshake
-	cause  error      // the first error of a read
-}
-
-// HostName tells the driver that names are looked up here.
-func (d *tdsDialer) HostName() string { return d.target.host }
-
-// DialContext implements mssql.Dialer.
-func (d *tdsDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if network != "tcp" {
-		return nil, errors.New("only TCP is dialled")
-	}
-	conn, err := d.driverDial(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	d.writes, d.cause = 0, nil
-	d.mu.Unlock()
-	return &tdsConn{conn, d}, nil
-}
-
-// handshake is when the TLS handshake began, zero when it did not.
-func (d *tdsDialer) handshake() time.Time {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.begun
-}
-
-// because is err, and what was behind it.
-func (d *tdsDialer) because(err error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return errors.Join(err, d.cause)
-}
-
-// tdsConn notes what happens on a connection.
-type tdsConn struct {
-	net.Conn
-	d *tdsDialer
-}
-
-// Write implements io.Writer.
-func (c *tdsConn) Write(b []byte) (int, error) {
-	c.d.mu.Lock()
-	if c.d.writes++; c.d.writes == 2 {
-		c.d.begun = time.Now()
-	}
-	c.d.mu.Unlock()
-	return c.Conn.Write(b)
-}
-
-// Read implements io.Reader.
-func (c *tdsConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		c.d.mu.Lock()
-		if c.d.cause == nil {
-			c.d.cause = err
-		}
-		c.d.mu.Unlock()
-	}
-	return n, err
 }
 
 // sqlserverQuery runs one batch. The space in front keeps the driver from taking it
 // for a bulk copy, which it would by its first word.
-func sqlserverQuery(r *session, conn driver.Conn, query string) error {
+func sqlserverQuery(r *session, wire *tdsDialer, conn driver.Conn, query string) error {
 	statement, err := conn.(driver.ConnPrepareContext).PrepareContext(r.ctx, " "+query)
 	if err != nil {
 		return err
@@ -185,7 +96,12 @@ func sqlserverQuery(r *session, conn driver.Conn, query string) error {
 		return err
 	}
 	err = r.sqlFound(rows)
-	return errors.Join(err, rows.Close()) // tells the server to stop, and ends the driver's reader
+	if err != nil || r.facts.number["rows"] == maxRows {
+		wire.hangUp() // to close the rows is to read the rest
+		_ = rows.Close()
+		return err
+	}
+	return rows.Close() // tells what comes behind the rows, and ends the driver's reader
 }
 
 // sqlserverLoginFault is what a failed login says. Without a username, only a server
@@ -204,7 +120,10 @@ func sqlserverLoginFault(r *session, cfg *queryConfig, wire *tdsDialer, err erro
 		return down(uptime.AuthFailed, "The server refused the login: %s.", sqlserverSaid(r, refusal))
 	}
 	err = wire.because(err)
-	if cfg.Security == "tls" && !wire.handshake().IsZero() && r.tlsTrace.chain == nil && ownFault(r.parent, err) == nil {
+	if errors.Is(err, errNoTDSEncryption) {
+		return down(uptime.TLSHandshake, "The server does not offer TLS.")
+	}
+	if wire.secure && wire.shook() && r.tlsTrace.chain == nil && ownFault(r.parent, err) == nil {
 		return r.tlsTrace.handshakeFault(err)
 	}
 	return r.talkFault(err, "the login")
@@ -218,7 +137,13 @@ func sqlserverQueryFault(r *session, wire *tdsDialer, err error) *fault {
 	case ok:
 		return down(uptime.QueryFailed, "The server failed the query: %s.", sqlserverSaid(r, refusal))
 	}
-	return r.queryFault(wire.because(err))
+	switch err = wire.because(err); {
+	case errors.Is(err, errTooLong):
+		return down(uptime.QueryFailed, "A value of the query's answer is larger than the %d bytes that are read.", maxMessage)
+	case errors.Is(err, errTooWide):
+		return down(uptime.QueryFailed, "The columns of the query's answer are together wider than the %d bytes that are read.", maxRead)
+	}
+	return r.queryFault(err)
 }
 
 // sqlserverNotReady are the errors of a server or database that starts, stops,
