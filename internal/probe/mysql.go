@@ -1,18 +1,13 @@
 package probe
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"database/sql/driver"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -69,17 +64,20 @@ func mysqlAttempt(r *session, cfg *queryConfig) (f *fault, err error) {
 	if f != nil {
 		return f, nil
 	}
-	conn := &mysqlConn{Conn: raw, tls: cfg.Security == "tls"}
-	if greeted, f := conn.greeting(r, cfg); !greeted {
+	conn := &mysqlConn{Conn: raw, raw: raw, r: r, cfg: cfg}
+	if greeted, f := conn.greeting(); !greeted {
 		return f, nil
 	}
-	settings, log := mysqlSettings(r, cfg, conn)
+	settings, log := mysqlSettings(cfg, conn)
 	connector, err := mysql.NewConnector(settings)
 	if err != nil {
 		return unknown(uptime.BadConfig, "The driver does not take this config: %s.", clean(r.withoutSecrets(err.Error()), 150)), nil
 	}
 	session, err := connector.Connect(r.ctx)
-	if err != nil {
+	switch {
+	case conn.fault != nil:
+		return conn.fault, nil
+	case err != nil:
 		return nil, log.cause(err)
 	}
 	defer session.Close()
@@ -109,127 +107,19 @@ func mysqlQuery(r *session, conn driver.Conn, query string) error {
 // mysqlSettings is what the driver is told. Everything it could do behind our back
 // is off by default: reading files for the server (LOAD DATA LOCAL), passwords in
 // clear text or in the old hash, going on without TLS, several statements at once.
-func mysqlSettings(r *session, cfg *queryConfig, conn *mysqlConn) (*mysql.Config, *mysqlLog) {
+//
+// TLS is not its business (see mysqlConn). What it may do under TLS alone, to give a
+// password in clear to caching_sha2_password, it also does on a Unix socket.
+func mysqlSettings(cfg *queryConfig, conn *mysqlConn) (*mysql.Config, *mysqlLog) {
 	log := &mysqlLog{}
 	settings := mysql.NewConfig()
 	settings.User, settings.Passwd, settings.DBName = cmp.Or(cfg.Username, anonymous), cfg.Password.Reveal(), cfg.Database
 	settings.Net, settings.Addr, settings.Logger = "tcp", "target:1", log
 	settings.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
-	if conn.tls {
-		settings.TLS = r.driverTLS(r.target.host)
-		begun, verify := time.Now(), settings.TLS.VerifyConnection
-		settings.TLS.VerifyConnection = func(s tls.ConnectionState) error {
-			r.phases.TLS = time.Since(begun)
-			return verify(s)
-		}
+	if cfg.Security == "tls" {
+		settings.Net = "unix"
 	}
 	return settings, log
-}
-
-// mysqlConn is a connection on the way to the driver: its greeting was read, and is
-// read again, and no message in it is longer than maxMessage. What runs under TLS is
-// not looked at.
-type mysqlConn struct {
-	net.Conn
-	tls    bool
-	replay []byte
-	head   []byte // of a message, up to 4 bytes
-	body   int    // what is left of one
-}
-
-// errTooLong is a message longer than a check reads.
-var errTooLong = errors.New("a message longer than a check reads")
-
-// Read implements io.Reader.
-func (c *mysqlConn) Read(b []byte) (int, error) {
-	if len(c.replay) > 0 {
-		n := copy(b, c.replay)
-		c.replay = c.replay[n:]
-		return n, nil
-	}
-	n, err := c.Conn.Read(b)
-	if !c.tls && !c.bounded(b[:n]) {
-		return 0, errTooLong
-	}
-	return n, err
-}
-
-// bounded reports whether the messages that begin in b are short enough.
-func (c *mysqlConn) bounded(b []byte) bool {
-	for len(b) > 0 {
-		if c.body > 0 {
-			n := min(c.body, len(b))
-			c.body -= n
-			b = b[n:]
-			continue
-		}
-		c.head = append(c.head, b[0])
-		b = b[1:]
-		if len(c.head) == 4 {
-			c.body = mysqlLength(c.head)
-			c.head = c.head[:0]
-		}
-		if c.body > maxMessage {
-			return false
-		}
-	}
-	return true
-}
-
-func mysqlLength(head []byte) int { return int(head[0]) | int(head[1])<<8 | int(head[2])<<16 }
-
-// maxGreeting is far above the 80 or so bytes of a real one.
-const maxGreeting = 1024
-
-// greeting reads what the server says first. It is no greeting when the server is
-// down, and when it refuses everybody from here and nobody wants to log in.
-func (c *mysqlConn) greeting(r *session, cfg *queryConfig) (greeted bool, f *fault) {
-	begin := time.Now()
-	b := make([]byte, 4, 256)
-	if _, err := io.ReadFull(c.Conn, b); err != nil {
-		return false, r.talkFault(err, "its greeting")
-	}
-	r.phases.FirstByte = time.Since(begin)
-	n := mysqlLength(b)
-	if n == 0 || n > maxGreeting || b[3] != 0 {
-		return false, down(uptime.Protocol, "The server does not greet as MySQL does (it sent %q).", b)
-	}
-	b = append(b, make([]byte, n)...)
-	if _, err := io.ReadFull(c.Conn, b[4:]); err != nil {
-		return false, r.talkFault(err, "its greeting")
-	}
-	c.replay = b
-	version, refusal, ok := parseMySQLGreeting(b[4:])
-	if !ok {
-		return false, down(uptime.Protocol, "The server does not greet as MySQL does (it sent %q).", clean(string(b[4:]), 60))
-	}
-	if refusal != nil {
-		r.seen.Protocol = "MySQL"
-		return false, mysqlLoginFault(r, cfg, refusal)
-	}
-	r.serverVersion("MySQL", version)
-	return true, nil
-}
-
-// parseMySQLGreeting reads the handshake of protocol 10, or the error that comes in
-// its place. ok is false when it is neither, or too short for what it must hold.
-func parseMySQLGreeting(b []byte) (version string, refusal *mysql.MySQLError, ok bool) {
-	switch {
-	case len(b) > 3 && b[0] == 0xff:
-		text := string(b[3:])
-		if len(text) >= 6 && text[0] == '#' { // "#", five characters of SQLSTATE
-			text = text[6:]
-		}
-		return "", &mysql.MySQLError{Number: binary.LittleEndian.Uint16(b[1:]), Message: text}, true
-	case len(b) > 0 && b[0] == 10:
-		name, rest, _ := bytes.Cut(b[1:], []byte{0})
-		if len(rest) < 44 {
-			return "", nil, false
-		}
-		// MariaDB before 11 puts a version in front that old replicas took for MySQL's.
-		return strings.TrimPrefix(string(name), "5.5.5-"), nil, true
-	}
-	return "", nil, false
 }
 
 // mysqlLog keeps the cause of an error, which the driver logs and does not tell.
@@ -269,10 +159,6 @@ func mysqlLoginFault(r *session, cfg *queryConfig, err error) *fault {
 		return down(uptime.AuthFailed, "The server refused the login: %s.", mysqlSaid(r, refusal))
 	case other:
 		return unknown(uptime.BadConfig, "The server asks for a kind of login that is not spoken here (passwords in clear text or in the hash before MySQL 4.1, or a plugin's own).")
-	case errors.Is(err, mysql.ErrNoTLS):
-		return down(uptime.TLSHandshake, "The server does not offer TLS.")
-	case cfg.Security == "tls" && r.tlsTrace.chain == nil && ownFault(r.parent, err) == nil:
-		return r.tlsTrace.handshakeFault(err)
 	}
 	return r.talkFault(err, "the login")
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -265,6 +268,109 @@ func TestMySQLIsFrugal(t *testing.T) {
 			dbFrugal(t, "mysql", tt)
 		})
 	}
+	ca := newCA(t, authority{}, nil)
+	server := &tls.Config{Certificates: []tls.Certificate{chainOf(t, ca, nil)}}
+	asking := map[string]any{"username": "a", "query": "x"}
+	set, more := mysqlPacket(1, mysqlOK), mysqlPacket(1, "\x00\x00\x00\x0a\x00\x00\x00")
+	const many, more24 = "\xfe\x00\x00\x00\x00\x00\x04\x00\x00", "\xfd\xff\xff\xff"
+	for name, tt := range map[string]struct {
+		answers []string // to the setting and to the query
+		says    string
+		reason  uptime.Reason
+	}{
+		"more columns than there is memory for": {answers: []string{set, mysqlPacket(1, many)}, says: "4398046511104 columns", reason: uptime.Protocol},
+		"more columns than there are":           {answers: []string{set, mysqlPacket(1, more24)}, says: "16777215 columns", reason: uptime.Protocol},
+		"columns before the query":              {answers: []string{set + mysqlPacket(1, many)}, says: "4398046511104 columns", reason: uptime.Protocol},
+		"columns after an empty answer":         {answers: []string{set, more + mysqlPacket(2, many)}, says: "4398046511104 columns", reason: uptime.Protocol},
+		"columns after a setting's rows":        {answers: []string{mysqlPacket(1, "\x01") + mysqlPacket(2, "x") + mysqlPacket(3, "\xfe\x00\x00\x02\x00") + mysqlPacket(4, "\xfe\x00\x00\x02\x00") + mysqlPacket(1, many)}, says: "4398046511104 columns", reason: uptime.Protocol},
+		"a message too long":                    {answers: []string{set, "\x01\x00\x04\x01"}, says: "larger than", reason: uptime.QueryFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dbFrugal(t, "mysql", dbCase{config: asking, verdict: uptime.VerdictDown, reason: tt.reason, says: tt.says,
+				serve: mysqlSays(greeting, append([]string{mysqlPacket(2, mysqlOK)}, tt.answers...)...)})
+		})
+		t.Run(name+", under TLS", func(t *testing.T) {
+			dbFrugal(t, "mysql", dbCase{config: dbTLS(ca, asking), verdict: uptime.VerdictDown, reason: tt.reason, says: tt.says,
+				serve: mysqlUnderTLS(server, mysqlGreeting(mysqlHasTLS), append([]string{mysqlPacket(3, mysqlOK)}, tt.answers...)...)})
+		})
+	}
+}
+
+// mysqlUnderTLS greets, speaks TLS when it is asked to, and then answers as mysqlSays.
+func mysqlUnderTLS(config *tls.Config, greeting string, parts ...string) func(net.Conn) {
+	return func(c net.Conn) {
+		_, _ = io.WriteString(c, greeting)
+		if _, err := io.ReadFull(c, make([]byte, 36)); err != nil {
+			return
+		}
+		secured := tls.Server(c, config)
+		dbSays(parts...)(secured)
+	}
+}
+
+// What a login under TLS is like with the methods that give the password in clear, or
+// would without TLS ask for a key to hide it with.
+func TestMySQLUnderTLS(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, authority{}, nil)
+	server := &tls.Config{Certificates: []tls.Certificate{chainOf(t, ca, nil)}}
+	plain := mysqlGreeting(mysqlHasTLS)
+	proposes := mysqlPacket(0, strings.ReplaceAll(plain[4:], "mysql_native_password", "sha256_password"))
+	nonce := strings.Repeat("n", 20) + "\x00"
+	for name, tt := range map[string]struct {
+		greeting string
+		asks     []string // before it gets the password
+	}{
+		"sha256_password":            {greeting: plain, asks: []string{mysqlPacket(3, "\xfesha256_password\x00"+nonce)}},
+		"sha256_password by default": {greeting: proposes, asks: []string{mysqlPacket(3, "\xfesha256_password\x00"+nonce)}},
+		"caching_sha2_password":      {greeting: plain, asks: []string{mysqlPacket(3, "\xfecaching_sha2_password\x00"+nonce), mysqlPacket(5, "\x01\x04")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			heard := make(chan []string, 1)
+			out := dbRun(t, "mysql", dbCase{config: dbTLS(ca, map[string]any{"username": "a", "password": dbCanary, "query": "x"}), serve: func(c net.Conn) {
+				_, _ = io.WriteString(c, tt.greeting)
+				ask := make([]byte, 36)
+				_, _ = io.ReadFull(c, ask)
+				secured := tls.Server(c, server)
+				messages := []string{string(ask[:4])}
+				for _, answer := range append(slices.Clone(tt.asks), "", mysqlPacket(1, mysqlOK), mysqlPacket(1, mysqlOK)) {
+					m, err := mysqlRead(secured)
+					if err != nil {
+						break
+					}
+					if answer == "" { // it has the password
+						answer = mysqlPacket(m[3]+1, mysqlOK)
+					}
+					messages = append(messages, m)
+					_, _ = io.WriteString(secured, answer)
+				}
+				heard <- messages
+			}})
+			check(t, out, uptime.VerdictUp, uptime.ReasonOK)
+			got := <-heard
+			if n := len(tt.asks); len(got) != n+4 || got[n+1] != mysqlPacket(byte(2*n+2), dbCanary+"\x00") {
+				t.Fatalf("the server heard %q, want the password in message %d", got, n+1)
+			}
+			if got[0] != "\x20\x00\x00\x01" || got[1][3] != 2 || got[1][5]&mysqlTLS == 0 {
+				t.Errorf("it began with %q, %q: want it to ask for TLS, and to say so again", got[0], got[1])
+			}
+			if last := got[len(got)-1]; last != mysqlPacket(0, "\x03x") {
+				t.Errorf("the query came as %q", last)
+			}
+		})
+	}
+}
+
+// mysqlRead reads one message.
+func mysqlRead(in io.Reader) (string, error) {
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(in, b); err != nil {
+		return "", err
+	}
+	b = append(b, make([]byte, mysqlLength(b))...)
+	_, err := io.ReadFull(in, b[4:])
+	return string(b), err
 }
 
 func TestMySQLRefusesConfigs(t *testing.T) {
@@ -277,9 +383,46 @@ func FuzzMySQLGreeting(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		version, refusal, ok := parseMySQLGreeting(b)
-		if !ok && (version != "" || refusal != nil) {
-			t.Errorf("%q: %q, %v beside not ok", b, version, refusal)
+		if hello, ok := parseMySQLGreeting(b); !ok && hello != (mysqlHello{}) {
+			t.Errorf("%q: %+v beside not ok", b, hello)
+		}
+	})
+}
+
+// FuzzMySQLAnswer has the driver read whatever a server may say after its greeting: it
+// makes no room for what is only claimed, and leaves a verdict about the target.
+func FuzzMySQLAnswer(f *testing.F) {
+	ok, column := mysqlPacket(1, mysqlOK), "\x03def\x00\x00\x00\x01a\x00\x0c\x3f\x00\x00\x01\x00\x00\xfd\x00\x00\x00\x00\x00"
+	for _, answer := range []string{
+		mysqlPacket(1, "\x01") + mysqlPacket(2, column) + mysqlPacket(3, "\xfe\x00\x00\x02\x00") + mysqlPacket(4, "\x01x") + mysqlPacket(5, "\xfe\x00\x00\x02\x00"),
+		mysqlPacket(1, "\xfe\x00\x00\x00\x00\x00\x04\x00\x00"), mysqlPacket(1, "\x00\x00\x00\x0a\x00\x00\x00") + mysqlPacket(2, "\xfd\xff\xff\xff"),
+		mysqlPacket(1, "\xfb/etc/hostname"), mysqlPacket(1, mysqlError(1064, "no")), "\xff\xff\xff\x01",
+	} {
+		f.Add(mysqlPacket(2, mysqlOK), ok, answer)
+	}
+	f.Add(mysqlPacket(2, "\xfesha256_password\x00nnnnnnnnnnnnnnnnnnnn\x00"), mysqlPacket(4, "\x01key"), ok)
+	f.Add(mysqlPacket(2, "\xfecaching_sha2_password\x00nnnnnnnnnnnnnnnnnnnn\x00"), mysqlPacket(4, "\x01\x04"), mysqlPacket(6, "\x01key"))
+	config := map[string]any{"username": "monitor", "password": dbCanary, "query": "x"}
+	f.Fuzz(func(t *testing.T, first, second, third string) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		serve := func(c net.Conn) { // and hangs up when it has said all, or is kept waiting
+			b := make([]byte, 4096)
+			_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			for _, answer := range []string{mysqlGreeting(0), first, second, third} {
+				_, _ = io.WriteString(c, answer)
+				if _, err := c.Read(b); err != nil {
+					return
+				}
+			}
+		}
+		out := dbRun(t, "mysql", dbCase{serve: serve, config: config, timeout: 2 * time.Second})
+		runtime.ReadMemStats(&after)
+		if made := after.TotalAlloc - before.TotalAlloc; made > 32<<20 {
+			t.Errorf("%d MiB were allocated in all", made>>20)
+		}
+		if out.Verdict == uptime.VerdictUnknown && out.Reason != uptime.BadConfig {
+			t.Errorf("%s: %s", out.Reason, out.Message)
 		}
 	})
 }
