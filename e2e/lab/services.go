@@ -35,7 +35,7 @@ func (c closer) Close() error { c(); return nil }
 // once, by the whole product.
 func (l *lab) services() []scenario {
 	var rows []scenario
-	for _, of := range []func() []scenario{l.postgres, l.redis, l.mysql, l.websocket, l.grpc, l.kafka, l.mqtt, l.ssh, l.imap, l.pop3, l.ftp} {
+	for _, of := range []func() []scenario{l.postgres, l.redis, l.mysql, l.sqlserver, l.websocket, l.grpc, l.kafka, l.mqtt, l.ssh, l.imap, l.pop3, l.ftp} {
 		rows = append(rows, of()...)
 	}
 	return rows
@@ -81,12 +81,43 @@ func (l *lab) redis() []scenario {
 	}
 }
 
-// mysql refuses before anybody has said a word.
+// mysql refuses before anybody has said a word, or claims more than there is memory for.
 func (l *lab) mysql() []scenario {
+	const greeting = "\x4f\x00\x00\x00\x0a8.0.36-fake\x00\x01\x00\x00\x00abcdefgh\x00\x01\x82\x21\x02\x00\x08\x00\x15" +
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00ijklmnopqrst\x00mysql_native_password\x00"
+	const fine, columns = "\x00\x00\x00\x02\x00\x00\x00", "\xfe\x00\x00\x00\x00\x00\x04\x00\x00"
+	takes := []string{greeting, "\x07\x00\x00\x02" + fine, "\x07\x00\x00\x01" + fine}
+	asks := func(answers ...string) monitor {
+		return watch("mysql", l.raw(converses(answers...))).config("username", "a").config("query", "select 1")
+	}
 	return []scenario{
-		{name: "mysql: no room", want: "down not_ready", monitor: watch("mysql", l.raw(func(c net.Conn) {
-			_, _ = io.WriteString(c, "\x17\x00\x00\x00\xff\x10\x04Too many connections")
-		}))},
+		{name: "mysql: no room", want: "down not_ready", monitor: watch("mysql", l.raw(converses("\x17\x00\x00\x00\xff\x10\x04Too many connections")))},
+		{name: "mysql: takes a login and a query", want: "up", monitor: asks(append(takes, "\x07\x00\x00\x01"+fine)...)},
+		{name: "mysql: claims 2^42 columns", want: "down protocol", monitor: asks(append(takes, "\x09\x00\x00\x01"+columns)...)},
+	}
+}
+
+// sqlserver claims more than there is memory for, before anybody has logged in.
+func (l *lab) sqlserver() []scenario {
+	const prelogin = "\x04\x01\x00\x0f\x00\x00\x01\x00\x01\x00\x06\x00\x01\xff\x02"
+	const options = "\x04\x01\x00\x11\x00\x00\x01\x00\xee\xff\xff\xff\xff\xff\xff\xff\xff"
+	return []scenario{{name: "sqlserver: claims 51 GB of options", want: "down protocol", monitor: watch("sqlserver", l.raw(converses("", prelogin, options)))}}
+}
+
+// converses gives each of its answers, the first before it has heard anything, and then
+// keeps silent.
+func converses(answers ...string) func(net.Conn) {
+	return func(c net.Conn) {
+		b := make([]byte, 4096)
+		for _, answer := range answers {
+			if _, err := io.WriteString(c, answer); err != nil {
+				return
+			}
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+		}
+		_, _ = io.Copy(io.Discard, c)
 	}
 }
 
