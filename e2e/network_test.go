@@ -184,6 +184,11 @@ func loseOurNetwork(t *testing.T, loss ownNetworkLoss) {
 
 	loss.lose(t, theirs)
 	eventually(t, 3*time.Minute, "all are unknown", verdicts("unknown", targets+1))
+	for _, m := range c.list("/api/v1/monitors") {
+		if m["state"].(object)["reason"] == string(uptime.Blind) {
+			t.Errorf("%s is unknown, and its state does not say that it is us: %v", m["name"], m["state"])
+		}
+	}
 	eventually(t, 3*time.Minute, "the trouble of our own is told", func() bool { return hook.count("incident.opened") == 2 })
 	loss.mend(t, theirs)
 	eventually(t, 3*time.Minute, "all targets but one are up again", verdicts("up", targets))

@@ -33,6 +33,7 @@ type watchKey struct {
 type watched struct {
 	watchKey        // of id 0: a free place
 	told     bool   // its blindness is on record
+	why      uint8  // what its last check said that could not observe; 0: nothing
 	seen     uint32 // the last full read that had it
 	revision int64
 	interval int64
@@ -68,9 +69,10 @@ type Auditor struct {
 	free      []int32 // places in watched
 	index     map[watchKey]int32
 	regions   []string
-	round     uint32       // the number of the present full read
-	gaps      []uptime.Gap // to record
-	skipFrom  time.Time    // slots in (skipFrom, skipTo] are covered by a gap
+	reasons   []uptime.Reason // why is a place in it; few: their set is closed
+	round     uint32          // the number of the present full read
+	gaps      []uptime.Gap    // to record
+	skipFrom  time.Time       // slots in (skipFrom, skipTo] are covered by a gap
 	skipTo    time.Time
 	read      time.Time // slots before were looked for
 	owing     []owed
@@ -81,7 +83,7 @@ type Auditor struct {
 }
 
 func newAuditor(s *Scheduler) *Auditor {
-	return &Auditor{s: s, index: map[watchKey]int32{}}
+	return &Auditor{s: s, index: map[watchKey]int32{}, reasons: []uptime.Reason{uptime.Blind}}
 }
 
 // key numbers the region; a.mu is held.
@@ -92,6 +94,20 @@ func (a *Auditor) key(id int64, region string) watchKey {
 		a.regions = append(a.regions, region)
 	}
 	return watchKey{id, uint16(n)}
+}
+
+// why numbers what a check said that could not observe. That a slot was missed says no
+// more than that nobody looked. a.mu is held.
+func (a *Auditor) why(reason uptime.Reason) uint8 {
+	if reason == uptime.ReasonOK || reason == uptime.Missed {
+		reason = uptime.Blind
+	}
+	n := slices.Index(a.reasons, reason)
+	if n < 0 {
+		n = len(a.reasons)
+		a.reasons = append(a.reasons, reason)
+	}
+	return uint8(n)
 }
 
 // find is the place of k, nil if it is not watched; a.mu is held.
@@ -264,14 +280,18 @@ func (a *Auditor) recordGaps(ctx context.Context) error {
 // observe reads which slots of [from, to) have a verdict.
 func (a *Auditor) observe(ctx context.Context, from, to time.Time) (map[seenKey]struct{}, error) {
 	seen := map[seenKey]struct{}{}
-	err := a.s.o.Store.ObservedSlots(ctx, uptime.Instant(from), uptime.Instant(to), func(k uptime.ResultKey, known bool) {
+	err := a.s.o.Store.ObservedSlots(ctx, uptime.Instant(from), uptime.Instant(to), func(k uptime.ResultKey, known bool, reason uptime.Reason) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		at := k.ScheduledAt.UnixMicro()
 		key := a.key(k.MonitorID, k.Region)
 		seen[seenKey{key, at}] = struct{}{}
-		if w := a.find(key); w != nil && known && at > w.known {
-			w.known, w.told = at, false
+		switch w := a.find(key); {
+		case w == nil || at <= w.known:
+		case known:
+			w.known, w.told, w.why = at, false, 0
+		default:
+			w.why = a.why(reason)
 		}
 	})
 	return seen, err
@@ -375,9 +395,10 @@ func (a *Auditor) missing(ctx context.Context, due []owed) ([]owed, error) {
 }
 
 // tellBlind states the blindness of monitors without a known verdict for 2.5
-// intervals, and raises or closes the incident about ourselves.
+// intervals, with what their last check said, and raises or closes the incident about
+// ourselves.
 func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
-	var tell []uptime.Job
+	tell := map[uptime.Reason][]uptime.Job{}
 	blind, unexplained := 0, 0
 	a.mu.Lock()
 	read, excused := a.read.UnixMicro(), a.excused.UnixMicro()
@@ -395,26 +416,46 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 			w.told = true
 			region, interval := a.regions[w.region], time.Duration(w.interval)*time.Microsecond
 			first := uptime.SlotBefore(w.id, region, interval, time.UnixMicro(w.known)).Add(interval)
-			tell = append(tell, uptime.Job{MonitorID: w.id, Region: region, Kind: uptime.KindGap, Revision: w.revision,
+			why := a.reasons[w.why]
+			tell[why] = append(tell[why], uptime.Job{MonitorID: w.id, Region: region, Kind: uptime.KindGap, Revision: w.revision,
 				ScheduledAt: first.Add(time.Microsecond)})
 		}
 	}
 	a.mu.Unlock()
 	a.s.m.blind.Set(float64(blind))
-	if err := recordAll(ctx, a.s, tell, uptime.Blind, "There was no verdict for two and a half intervals."); err != nil {
+	var failed error
+	for reason, jobs := range tell {
+		message := "There was no verdict for two and a half intervals."
+		if cause := blindCauses[reason]; cause != "" {
+			message += " " + cause
+		}
+		err := recordAll(ctx, a.s, jobs, reason, message)
+		if err == nil {
+			continue
+		}
+		failed = fmt.Errorf("record blind monitors: %w", err)
 		a.mu.Lock()
-		for _, j := range tell {
+		for _, j := range jobs {
 			if w := a.find(a.key(j.MonitorID, j.Region)); w != nil {
 				w.told = false
 			}
 		}
 		a.mu.Unlock()
-		return fmt.Errorf("record blind monitors: %w", err)
+	}
+	if failed != nil {
+		return failed
 	}
 	if err := a.excuse(ctx, blind, now); err != nil {
 		return err
 	}
 	return a.incident(ctx, unexplained, now)
+}
+
+// blindCauses are sentences for what of ours most often makes monitors blind.
+var blindCauses = map[uptime.Reason]string{
+	uptime.OwnNetwork:   "The network or resolver of the worker does not work: this says nothing about the target.",
+	uptime.OwnResources: "The worker has no descriptors, ports or memory left: this says nothing about the target.",
+	uptime.Starved:      "The worker is too late or too busy: this says nothing about the target.",
 }
 
 // excuse notes that a worker has told of trouble of its own: the blindness that comes

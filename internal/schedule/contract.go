@@ -20,9 +20,9 @@ type Store interface {
 	// ReleaseLease gives the lease back if holder still has it.
 	ReleaseLease(ctx context.Context, name, holder string) error
 	// ObservedSlots calls fn for every first attempt (attempt 0, kind slot) scheduled in
-	// [from, to). known is false when we were blind: the verdict is unknown, and its
-	// reason is not one that Awaits.
-	ObservedSlots(ctx context.Context, from, to time.Time, fn func(k uptime.ResultKey, known bool)) error
+	// [from, to). known is false when we were blind, for this reason: the verdict is
+	// unknown, and its reason is not one that Awaits.
+	ObservedSlots(ctx context.Context, from, to time.Time, fn func(k uptime.ResultKey, known bool, reason uptime.Reason)) error
 	// Progress is the named instant up to which work is done; zero if never set.
 	Progress(ctx context.Context, name string) (time.Time, error)
 	// SetProgress moves it forward; it never goes back.

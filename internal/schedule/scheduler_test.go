@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -68,7 +69,7 @@ func (f *fake) ReleaseLease(_ context.Context, _, holder string) error {
 	return nil
 }
 
-func (f *fake) ObservedSlots(_ context.Context, from, to time.Time, fn func(uptime.ResultKey, bool)) error {
+func (f *fake) ObservedSlots(_ context.Context, from, to time.Time, fn func(uptime.ResultKey, bool, uptime.Reason)) error {
 	f.mu.Lock()
 	var rs []uptime.CheckResult
 	for k, r := range f.results {
@@ -78,7 +79,7 @@ func (f *fake) ObservedSlots(_ context.Context, from, to time.Time, fn func(upti
 	}
 	f.mu.Unlock()
 	for _, r := range rs {
-		fn(r.ResultKey, r.Verdict != uptime.VerdictUnknown || r.Reason.Awaits())
+		fn(r.ResultKey, r.Verdict != uptime.VerdictUnknown || r.Reason.Awaits(), r.Reason)
 	}
 	return nil
 }
@@ -231,6 +232,32 @@ func TestAMonitorThatWaitsIsNotBlind(t *testing.T) {
 				defer f.lock()()
 				if f.incident != blind {
 					t.Errorf("there is an incident of our own: %t, want %t", f.incident, blind)
+				}
+			})
+		})
+	}
+}
+
+// Why a monitor cannot be seen is what its checks say; when nobody takes them in time,
+// nobody knows more than that.
+func TestABlindMonitorSaysWhatItsChecksSay(t *testing.T) {
+	for found, want := range map[uptime.Reason]uptime.Reason{uptime.OwnNetwork: uptime.OwnNetwork, uptime.OwnResources: uptime.OwnResources,
+		uptime.Starved: uptime.Starved, uptime.Blocked: uptime.Blocked, uptime.Missed: uptime.Blind, uptime.ReasonOK: uptime.Blind} {
+		t.Run(string(found), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(1)
+				f.found.Reason, f.idle = found, found == uptime.ReasonOK
+				defer start(t, f, "a")()
+				time.Sleep(10 * time.Minute)
+				defer f.lock()()
+				var got []uptime.Reason
+				for _, r := range f.results {
+					if r.Kind == uptime.KindGap {
+						got = append(got, r.Reason)
+					}
+				}
+				if !slices.Equal(got, []uptime.Reason{want}) {
+					t.Errorf("the gap has the reasons %q, want %q", got, want)
 				}
 			})
 		})

@@ -162,7 +162,7 @@ func (s *Store) RecordGap(ctx context.Context, g uptime.Gap) error {
 }
 
 // ObservedSlots: see schedule.Store.
-func (s *Store) ObservedSlots(ctx context.Context, from, to time.Time, fn func(uptime.ResultKey, bool)) error {
+func (s *Store) ObservedSlots(ctx context.Context, from, to time.Time, fn func(uptime.ResultKey, bool, uptime.Reason)) error {
 	if err := s.loadRegions(ctx); err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (s *Store) ObservedSlots(ctx context.Context, from, to time.Time, fn func(u
 			return err
 		}
 		k.Region, k.ScheduledAt = s.regionName(region), instant(at)
-		fn(k, verdict != uptime.VerdictUnknown || reason.Awaits())
+		fn(k, verdict != uptime.VerdictUnknown || reason.Awaits(), reason)
 		return nil
 	})
 }

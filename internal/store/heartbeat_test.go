@@ -321,10 +321,12 @@ func TestWaitingIsNotBlindness(t *testing.T) {
 		waiting, missed := storetest.Result(m, 0, unknown), storetest.Result(m, 1, unknown)
 		waiting.Reason = uptime.Pending
 		e.Record(t, manager.Decide, waiting, missed)
-		got := map[time.Time]bool{}
-		err := e.ObservedSlots(t.Context(), storetest.Slot(m, 0), storetest.Slot(m, 9), func(k uptime.ResultKey, known bool) { got[k.ScheduledAt] = known })
-		if err != nil || len(got) != 2 || !got[waiting.ScheduledAt] || got[missed.ScheduledAt] {
-			t.Errorf("got %v, %v, want the first known and the second not", got, err)
+		got, why := map[time.Time]bool{}, map[time.Time]uptime.Reason{}
+		err := e.ObservedSlots(t.Context(), storetest.Slot(m, 0), storetest.Slot(m, 9), func(k uptime.ResultKey, known bool, reason uptime.Reason) {
+			got[k.ScheduledAt], why[k.ScheduledAt] = known, reason
+		})
+		if err != nil || len(got) != 2 || !got[waiting.ScheduledAt] || got[missed.ScheduledAt] || why[missed.ScheduledAt] != missed.Reason {
+			t.Errorf("got %v, %v, %v, want the first known and the second not, with its reason %q", got, why, err, missed.Reason)
 		}
 	})
 }

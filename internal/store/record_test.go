@@ -338,7 +338,7 @@ func TestAResultOfADeletedMonitorLeavesNothing(t *testing.T) {
 			t.Errorf("got %+v, want the deleted monitor's results quiet and the other's evaluated", got)
 		}
 		seen := 0
-		err := e.ObservedSlots(t.Context(), storetest.Slot(m, -1), storetest.Slot(m, 9), func(k uptime.ResultKey, _ bool) {
+		err := e.ObservedSlots(t.Context(), storetest.Slot(m, -1), storetest.Slot(m, 9), func(k uptime.ResultKey, _ bool, _ uptime.Reason) {
 			if k.MonitorID == m.ID {
 				seen++
 			}

@@ -75,7 +75,7 @@ const (
 const (
 	Starved       Reason = "starved"         // this worker was too late or too busy
 	Missed        Reason = "missed"          // the slot's time passed before a worker took it
-	Blind         Reason = "monitor_blind"   // no verdict for 2.5 intervals
+	Blind         Reason = "monitor_blind"   // no verdict for 2.5 intervals, and no check that says why
 	NotRunning    Reason = "not_running"     // no scheduler ran
 	Pending       Reason = "pending"         // new, changed or switched on again, and nothing is known yet
 	Paused        Reason = "paused"          // switched off by a person

@@ -44,8 +44,10 @@ type page struct {
 
 // troubles is what the page says of our own incidents.
 var troubles = map[uptime.Reason]string{
-	uptime.Undelivered: "Alerts do not reach everybody who should be told.",
-	uptime.Blind:       "Monitors have no verdict, because nobody looks at them.",
+	uptime.Undelivered:  "Alerts do not reach everybody who should be told.",
+	uptime.Blind:        "Monitors have no verdict, because nobody looks at them.",
+	uptime.OwnNetwork:   "The network or resolver of a worker does not work: its monitors are unknown, not down.",
+	uptime.OwnResources: "A worker has no descriptors, ports or memory left: its monitors are unknown, not down.",
 }
 
 // New makes the handler of / and /style.css.
