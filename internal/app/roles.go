@@ -83,7 +83,7 @@ func (p *process) startChecks(ctx context.Context, g *errgroup.Group) {
 			}
 			w, err := worker.New(worker.Options{Queue: q, Store: p.store, Compile: p.probes.Compile, Recorder: p.recorder,
 				Health: worker.NewSelfCheck(p.cfg.Sentinels, p.guard.DialContext), Crowd: len(p.cfg.Sentinels) == 0,
-				Region: p.cfg.Region, Concurrency: p.cfg.Concurrency, Logger: p.log, Metrics: p.registry,
+				Region: p.cfg.Region, Holder: p.holder, Concurrency: p.cfg.Concurrency, Logger: p.log, Metrics: p.registry,
 				Failpoint: p.fail.Hook("worker")})
 			if err != nil {
 				return err

@@ -67,32 +67,63 @@ func alertIncident(i *uptime.Incident) uptime.AlertIncident {
 
 // SetSelfIncident: see schedule.Store.
 func (s *Store) SetSelfIncident(ctx context.Context, reason uptime.Reason, message string, open bool) (alerts []int64, err error) {
-	err = s.tx(ctx, "note an incident of our own", func(ctx context.Context, tx *sql.Tx) error {
-		alerts = nil
-		i, err := scanIncident(tx.QueryRowContext(ctx, `SELECT `+incidentColumns+` FROM incidents i
- WHERE i.kind = 'self' AND i.reason = $1 AND i.resolved_at = 0`, string(reason)))
-		if err != nil && err != sql.ErrNoRows {
-			return err
-		}
-		if exists := err == nil; exists == open {
-			return nil
-		}
-		now := uptime.Now()
-		if open {
-			i = uptime.Incident{Kind: uptime.IncidentSelf, MonitorName: "Vedette", Reason: reason, Message: message, FirstBadAt: now, ConfirmedAt: now}
-			alerts, err = s.applyIncident(ctx, tx, uptime.Change{Open: &i, Events: []uptime.Event{{At: now, Kind: "opened", Text: message}},
-				Alerts: []uptime.Alert{selfAlert(uptime.AlertOpened, &i, now)}})
-			return err
-		}
-		i.ResolvedAt, i.Resolution = now, "recovered"
-		alerts, err = s.applyIncident(ctx, tx, uptime.Change{Update: &i, Events: []uptime.Event{{IncidentID: i.ID, At: now, Kind: "resolved", Text: message}},
-			Alerts: []uptime.Alert{selfAlert(uptime.AlertResolved, &i, now)}})
+	err = s.tx(ctx, "note an incident of our own", func(ctx context.Context, tx *sql.Tx) (err error) {
+		alerts, err = s.setSelfIncident(ctx, tx, reason, message, open)
 		return err
 	})
 	if uptime.Is(err, uptime.Conflict) { // another process opened it at the same instant
 		return nil, nil
 	}
 	return alerts, err
+}
+
+func (s *Store) setSelfIncident(ctx context.Context, tx *sql.Tx, reason uptime.Reason, message string, open bool) ([]int64, error) {
+	i, err := scanIncident(tx.QueryRowContext(ctx, `SELECT `+incidentColumns+` FROM incidents i
+ WHERE i.kind = 'self' AND i.reason = $1 AND i.resolved_at = 0`, string(reason)))
+	if err != nil && err != sql.ErrNoRows {
+		return nil, err
+	}
+	if exists := err == nil; exists == open {
+		return nil, nil
+	}
+	now := uptime.Now()
+	if open {
+		i = uptime.Incident{Kind: uptime.IncidentSelf, MonitorName: "Vedette", Reason: reason, Message: message, FirstBadAt: now, ConfirmedAt: now}
+		return s.applyIncident(ctx, tx, uptime.Change{Open: &i, Events: []uptime.Event{{At: now, Kind: "opened", Text: message}},
+			Alerts: []uptime.Alert{selfAlert(uptime.AlertOpened, &i, now)}})
+	}
+	i.ResolvedAt, i.Resolution = now, "recovered"
+	return s.applyIncident(ctx, tx, uptime.Change{Update: &i, Events: []uptime.Event{{IncidentID: i.ID, At: now, Kind: "resolved", Text: message}},
+		Alerts: []uptime.Alert{selfAlert(uptime.AlertResolved, &i, now)}})
+}
+
+// SetOwnTrouble: see worker.Store. Each who has trouble keeps a lease of it.
+func (s *Store) SetOwnTrouble(ctx context.Context, reason uptime.Reason, holder, message string, has bool, ttl time.Duration) error {
+	kind := "trouble/" + string(reason) + "/"
+	err := s.tx(ctx, "note trouble of our own", func(ctx context.Context, tx *sql.Tx) error {
+		now := uptime.Now()
+		if has {
+			var term int64
+			if err := tx.QueryRowContext(ctx, holdLease, kind+holder, holder, micro(now.Add(ttl)), micro(now)).Scan(&term); err != nil {
+				return err
+			}
+		} else {
+			_, err := tx.ExecContext(ctx, `DELETE FROM leases WHERE substr(name, 1, $2) = $1 AND (holder = $3 OR expires_at < $4)`, kind, len(kind), holder, micro(now))
+			if err != nil {
+				return err
+			}
+			others := 0
+			if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM leases WHERE substr(name, 1, $2) = $1`, kind, len(kind)).Scan(&others); err != nil || others > 0 {
+				return err
+			}
+		}
+		_, err := s.setSelfIncident(ctx, tx, reason, message, has)
+		return err
+	})
+	if uptime.Is(err, uptime.Conflict) { // another process opened it at the same instant
+		return nil
+	}
+	return err
 }
 
 // OwnTrouble are the reasons of the open incidents of our own.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"time"
 
 	"vedette/internal/uptime"
 )
@@ -16,9 +17,10 @@ type Store interface {
 	// RetryParked has every parked monitor tried once more: a new program, or one with
 	// other rights on its machine, may be able to run it.
 	RetryParked(ctx context.Context) error
-	// SetSelfIncident opens, or resolves, the one incident about ourselves that has this
-	// reason, with its alert, in one transaction. Repeats change nothing.
-	SetSelfIncident(ctx context.Context, reason uptime.Reason, message string, open bool) (alertIDs []int64, err error)
+	// SetOwnTrouble notes that holder has trouble of this reason, for as long as ttl, or
+	// that it has none. The first who has it opens the incident about ourselves, with its
+	// alert; it is resolved when somebody says that he has none and nobody has any more.
+	SetOwnTrouble(ctx context.Context, reason uptime.Reason, holder, message string, has bool, ttl time.Duration) error
 }
 
 // Recorder stores results. Record returns when r is committed, or with the error

@@ -16,15 +16,16 @@ import (
 const (
 	troubleAfter = 10 * time.Second // of it, before it is told: a blip is not
 	troubleOver  = 30 * time.Second // without it, after a monitor that had it was seen again
-	troubleAgain = 30 * time.Second // how often an open incident is stated anew
+	troubleAgain = 30 * time.Second // how often it is stated anew that there is trouble, or none
+	troubleLease = 3 * troubleAgain // after it, who had trouble and says nothing any more is gone
 )
 
 // ownReasons are the troubles that are told, with their sentences.
 var ownReasons = map[uptime.Reason]struct{ open, over string }{
 	uptime.OwnNetwork: {"The network or resolver of a worker in region %s does not work: %d monitors cannot be checked. They are unknown, not down.",
-		"The network of the worker in region %s works again."},
+		"The network of every worker works again."},
 	uptime.OwnResources: {"A worker in region %s has no descriptors, ports or memory left: %d monitors cannot be checked. They are unknown, not down.",
-		"The worker in region %s has what it needs again."},
+		"Every worker has what it needs again."},
 }
 
 // trouble is what of ours keeps monitors from being seen.
@@ -41,7 +42,7 @@ type ownTrouble struct {
 	since, last time.Time           // of the present span: the first and last result that says so
 	seen        time.Time           // when one of blind was seen again; zero if none was since last
 	blind       map[int64]time.Time // monitors, and when they are forgotten: they may be deleted meanwhile
-	told        bool                // the incident is open, as far as we know
+	told        bool                // the store knows that we have it
 	stated      time.Time           // when the store was told so last; zero: never
 }
 
@@ -90,10 +91,10 @@ func (t *trouble) count() {
 	t.blind.Store(int64(n))
 }
 
-// due is what the store is to be told now about one kind of trouble. The first time, a
-// process that sees targets is to end what its former life may have left open; if that
-// was another's, who still has the trouble, it is stated anew.
-func (t *trouble) due(reason uptime.Reason, now time.Time) (open, tell bool, blind int) {
+// due is what the store is to be told now about one kind of trouble. A process that
+// sees targets says again and again that it has none: that ends what others left open
+// who are gone, its own former life among them.
+func (t *trouble) due(reason uptime.Reason, now time.Time) (has, tell bool, blind int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := t.all[reason]
@@ -114,35 +115,35 @@ func (t *trouble) due(reason uptime.Reason, now time.Time) (open, tell bool, bli
 	case len(o.blind) > 0:
 		return true, o.last.Sub(o.since) >= troubleAfter, len(o.blind)
 	}
-	return false, o.stated.IsZero() && t.sees.Load(), 0
+	return false, t.sees.Load() && now.Sub(o.stated) >= troubleAgain, 0
 }
 
 // did notes what the store was told.
-func (t *trouble) did(reason uptime.Reason, open bool, now time.Time) {
+func (t *trouble) did(reason uptime.Reason, has bool, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all[reason].told, t.all[reason].stated = open, now
+	t.all[reason].told, t.all[reason].stated = has, now
 }
 
 // tellTrouble keeps the incidents about this worker in step until ctx ends.
 func (w *Worker) tellTrouble(ctx context.Context) {
 	for wait(ctx, time.Second) {
 		for reason, text := range ownReasons {
-			open, tell, blind := w.own.due(reason, time.Now())
+			has, tell, blind := w.own.due(reason, time.Now())
 			if !tell {
 				continue
 			}
-			message := fmt.Sprintf(text.over, w.o.Region)
-			if open {
+			message := text.over
+			if has {
 				message = fmt.Sprintf(text.open, w.o.Region, blind)
 			}
-			if _, err := w.o.Store.SetSelfIncident(ctx, reason, message, open); err != nil {
+			if err := w.o.Store.SetOwnTrouble(ctx, reason, w.o.Holder, message, has, troubleLease); err != nil {
 				if ctx.Err() == nil {
 					w.o.Logger.Warn("trouble of our own is not recorded", slog.String("reason", string(reason)), slog.Any("error", err))
 				}
 				continue
 			}
-			w.own.did(reason, open, time.Now())
+			w.own.did(reason, has, time.Now())
 		}
 	}
 }

@@ -40,7 +40,7 @@ func story(t *testing.T, spans []span) []string {
 			}
 		}
 	})
-	return slices.Compact(told) // an open incident is stated again and again
+	return slices.Compact(told) // that there is trouble, or none, is stated again and again
 }
 
 type span struct {
@@ -93,4 +93,20 @@ func TestTroubleOfDeletedMonitorsEnds(t *testing.T) {
 	if got, want := story(t, []span{lost, silence}), []string{"own_network true", "own_network false"}; !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}
+}
+
+// A worker that is well says so for as long as it runs: another's trouble may end by its
+// end, and then nobody else ends the incident.
+func TestAWorkerThatIsWellSaysSoAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		w := &Worker{o: Options{Store: f}.defaults(), own: newTrouble()}
+		w.own.saw(1, uptime.VerdictUp, uptime.ReasonOK, time.Now(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		w.tellTrouble(ctx)
+		if n := len(f.told); n < 2*9 || n > 2*11 {
+			t.Errorf("it was said %d times in five minutes, want about ten for each kind", n)
+		}
+	})
 }

@@ -42,6 +42,7 @@ type Options struct {
 	Recorder Recorder
 	Health   Health // nil: every failure is believed
 	Region   string // default uptime.DefaultRegion
+	Holder   string // names this process among the workers that may have trouble of their own
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer // nil: not exported
 

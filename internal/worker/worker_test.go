@@ -72,11 +72,11 @@ func (f *fake) RetryParked(context.Context) error {
 	f.retried++
 	return nil
 }
-func (f *fake) SetSelfIncident(_ context.Context, reason uptime.Reason, _ string, open bool) ([]int64, error) {
+func (f *fake) SetOwnTrouble(_ context.Context, reason uptime.Reason, _, _ string, has bool, _ time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.told = append(f.told, fmt.Sprint(reason, " ", open))
-	return nil, nil
+	f.told = append(f.told, fmt.Sprint(reason, " ", has))
+	return nil
 }
 func (f *fake) Record(_ context.Context, r uptime.CheckResult) (uptime.Recorded, error) {
 	f.mu.Lock()
