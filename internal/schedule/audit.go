@@ -455,6 +455,7 @@ func (a *Auditor) tellBlind(ctx context.Context, now time.Time) error {
 var blindCauses = map[uptime.Reason]string{
 	uptime.OwnNetwork:   "The network or resolver of the worker does not work: this says nothing about the target.",
 	uptime.OwnResources: "The worker has no descriptors, ports or memory left: this says nothing about the target.",
+	uptime.BadConfig:    "The worker cannot run this check; its log says why.",
 	uptime.Starved:      "The worker is too late or too busy: this says nothing about the target.",
 }
 

@@ -151,6 +151,14 @@ func TestAResumedOrParkedMonitorIsUnknownUntilItIsSeenAgain(t *testing.T) {
 		if got := openGap(); got != "" {
 			t.Errorf("seen again, it still has a gap: %s", got)
 		}
+		for slot, want := range []bool{false, true, false} {
+			for revision, want := range map[int64]bool{l.m.Revision: want, l.m.Revision + 1: false} {
+				slots := []time.Time{storetest.Slot(l.m, slot), storetest.Slot(l.m, slot+5)}
+				if got, err := e.Seen(t.Context(), l.m.ID, revision, slots); err != nil || got != want {
+					t.Errorf("slot %d was seen in revision %d: %t, %v, want %t", slot, revision, got, err, want)
+				}
+			}
+		}
 		if err := e.ParkMonitor(t.Context(), l.m.ID, l.m.Revision, "No such type."); err != nil {
 			t.Fatal(err)
 		}

@@ -285,6 +285,23 @@ func (s *Store) ParkMonitor(ctx context.Context, id, revision int64, problem str
 	})
 }
 
+// Seen: see worker.Store. It reads no more rows than there are slots.
+func (s *Store) Seen(ctx context.Context, id, revision int64, slots []time.Time) (seen bool, err error) {
+	at := make([]int64, len(slots))
+	for i, slot := range slots {
+		at[i] = micro(slot)
+	}
+	in, args := s.d.in("scheduled_at", 4, at)
+	err = s.query(ctx, "look for verdicts", `SELECT count(*) FROM check_results WHERE monitor_id = $1 AND revision = $2 AND verdict <> $3 AND `+in,
+		append([]any{id, revision, int64(uptime.VerdictUnknown)}, args...), func(r row) error {
+			n := 0
+			err := r.Scan(&n)
+			seen = n > 0
+			return err
+		})
+	return seen, err
+}
+
 // RetryParked: see worker.Store. What a monitor's state says stays until its check says
 // something else.
 func (s *Store) RetryParked(ctx context.Context) error {

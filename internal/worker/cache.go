@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"vedette/internal/probe"
 	"vedette/internal/uptime"
@@ -24,21 +25,43 @@ type compiled struct {
 	outside    bool         // it may be beyond our own network; see crowd
 	answered   atomic.Bool  // its last check was answered
 	impossible atomic.Int32 // checks in a row that could not be made
+	since      atomic.Int64 // the first such slot, in µs; 0 when there is none
 }
 
-// parkAfter checks in a row that could not be made here, a monitor is parked. One of them
-// may be a busy machine, on which an assertion took longer than it may.
-const parkAfter = 3
+// parkAfter checks in a row that could not be made here, a monitor is parked, unless it
+// was seen from elsewhere in one of the last seenIn slots. One of them may be a busy
+// machine, on which an assertion took longer than it may.
+const (
+	parkAfter = 3
+	seenIn    = 10
+)
 
-// cannot notes why a check ended, and reports whether its monitor is to be parked.
-func (k *compiled) cannot(reason uptime.Reason) bool {
+// cannot notes why the check of a slot ended, and reports whether its monitor is to be
+// parked.
+func (k *compiled) cannot(reason uptime.Reason, slot time.Time) bool {
 	if reason == uptime.BadConfig {
+		k.since.CompareAndSwap(0, slot.UnixMicro())
 		return k.impossible.Add(1) >= parkAfter
 	}
-	if k.impossible.Load() != 0 {
+	if k.since.Load() != 0 {
+		k.since.Store(0)
 		k.impossible.Store(0)
 	}
 	return false
+}
+
+// lately are the last slots of the monitor, in all its regions, none of them before its
+// checks could not be made here.
+func (k *compiled) lately(now time.Time) (slots []time.Time) {
+	since := time.UnixMicro(k.since.Load())
+	for _, region := range k.monitor.Regions {
+		slot := uptime.SlotBefore(k.monitor.ID, region, k.monitor.Interval, now)
+		for n := 0; n < seenIn && !slot.Before(since); n++ {
+			slots = append(slots, slot)
+			slot = slot.Add(-k.monitor.Interval)
+		}
+	}
+	return slots
 }
 
 // cache keeps compiled monitors. Only the receiver's goroutine uses it.

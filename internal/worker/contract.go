@@ -14,6 +14,9 @@ type Store interface {
 	// ParkMonitor notes that a monitor's definition cannot be run. It is shown to its
 	// owner and not scheduled until it is changed.
 	ParkMonitor(ctx context.Context, id, revision int64, problem string) error
+	// Seen reports whether one of these slots of a monitor, in whatever region, has a
+	// known verdict of this revision.
+	Seen(ctx context.Context, id, revision int64, slots []time.Time) (bool, error)
 	// RetryParked has every parked monitor tried once more: a new program, or one with
 	// other rights on its machine, may be able to run it.
 	RetryParked(ctx context.Context) error

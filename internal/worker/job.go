@@ -79,7 +79,7 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 		}
 		w.o.Failpoint("recorded")
 		stored = true
-		if t.c.cannot(r.Reason) {
+		if t.c.cannot(r.Reason, r.ScheduledAt) && !w.seen(work, t, r.Message) {
 			w.park(work, t, r.Message)
 		}
 		if r.Verdict != uptime.VerdictDown || attempt >= t.c.monitor.Confirm.Failures || down(rec.State, t.job.Region) {
@@ -224,6 +224,28 @@ func (w *Worker) retryParked(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// seen reports whether others can make the check that cannot be made here: then it is
+// this machine that lacks something, a right to send ICMP, say, and they go on.
+func (w *Worker) seen(ctx context.Context, t *task, problem string) bool {
+	m := &t.c.monitor
+	slots := t.c.lately(time.Now())
+	if len(slots) == 0 {
+		return false
+	}
+	seen, err := w.o.Store.Seen(ctx, m.ID, m.Revision, slots)
+	if err != nil {
+		w.o.Logger.Warn("it is not known whether others can make a check", slog.Int64("monitor_id", m.ID), slog.Any("error", err))
+		return true // it is asked again
+	}
+	if seen {
+		t.c.impossible.Store(0)
+		w.lacks.Do(func() {
+			w.o.Logger.Warn("this worker cannot make a check that others can", slog.Int64("monitor_id", m.ID), slog.String("problem", problem))
+		})
+	}
+	return seen
 }
 
 func (w *Worker) park(ctx context.Context, t *task, problem string) {

@@ -103,6 +103,8 @@ type Worker struct {
 	own   *trouble
 	crowd crowd
 
+	lacks sync.Once // tells that others can make checks that this process cannot
+
 	late atomic.Int64 // ns: the mean lateness of this process
 
 	mu    sync.Mutex          // guards what follows

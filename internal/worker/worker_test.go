@@ -23,6 +23,7 @@ type fake struct {
 	dead    int
 	results []uptime.CheckResult
 	parked  []string
+	seen    bool // others have a verdict
 	retried int
 	told    []string // about ourselves: "own_network true"
 }
@@ -65,6 +66,11 @@ func (f *fake) ParkMonitor(_ context.Context, _, _ int64, problem string) error 
 	defer f.mu.Unlock()
 	f.parked = append(f.parked, problem)
 	return nil
+}
+func (f *fake) Seen(_ context.Context, _, _ int64, slots []time.Time) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen && len(slots) > 0, nil
 }
 func (f *fake) RetryParked(context.Context) error {
 	f.mu.Lock()
@@ -154,6 +160,54 @@ func TestACheckThatCannotBeMadeHereIsShownOnTheMonitorAndNeverDown(t *testing.T)
 			t.Fatalf("got %+v, parked with %q; want unknown results, the message on the monitor once, and two tries anew (got %d)", f.results, f.parked, f.retried)
 		}
 	})
+}
+
+// A machine that lacks a right does not keep a monitor from those that have it.
+func TestACheckThatOthersCanMakeIsLeftToThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, f := uptime.Now(), &fake{seen: true}
+		for n := range 3 * parkAfter {
+			b, _ := uptime.Job{MonitorID: 1, Region: "default", ScheduledAt: now.Add(-time.Duration(n+1) * time.Minute), Expires: now.Add(time.Minute)}.MarshalBinary()
+			f.waiting = append(f.waiting, queue.Message{ID: strconv.Itoa(n), Body: b})
+		}
+		w, err := New(Options{Queue: f, Store: f, Recorder: f, Compile: func(uptime.Monitor) (probe.Check, error) { return impossible{}, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cache.byID[1] = &compiled{monitor: uptime.Monitor{ID: 1, Enabled: true, Interval: time.Second, Timeout: time.Second, Regions: []string{"default", "eu"}}, host: "here", check: impossible{}}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Minute, cancel)
+		if err := w.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.results) != 3*parkAfter || len(f.parked) != 0 {
+			t.Errorf("got %d results, parked with %q; want %d and not parked", len(f.results), f.parked, 3*parkAfter)
+		}
+	})
+}
+
+// The slots that are asked for are those of every region since the check could not be
+// made here, and not many.
+func TestTheSlotsThatOthersMayHaveSeen(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	for _, c := range []struct {
+		ago  time.Duration
+		want int
+	}{{5 * time.Minute, 2 * 5}, {time.Hour, 2 * seenIn}, {-time.Hour, 0}} {
+		k := &compiled{monitor: uptime.Monitor{ID: 1, Interval: time.Minute, Regions: []string{"eu", "us"}}}
+		k.cannot(uptime.BadConfig, now.Add(-c.ago))
+		k.cannot(uptime.BadConfig, now)
+		if got := k.lately(now); len(got) != c.want {
+			t.Errorf("since %v ago: %v, want %d slots", c.ago, got, c.want)
+		}
+	}
+	k := &compiled{monitor: uptime.Monitor{ID: 1, Interval: time.Minute, Regions: []string{"eu"}}}
+	k.cannot(uptime.BadConfig, now.Add(-time.Hour))
+	k.cannot(uptime.ReasonOK, now)
+	if k.cannot(uptime.BadConfig, now.Add(time.Hour)); len(k.lately(now)) != 0 {
+		t.Error("a check that could be made meanwhile does not start the count again")
+	}
 }
 
 // slow is a probe that takes its time and finds the target up.
