@@ -125,6 +125,16 @@ func (t *trouble) did(reason uptime.Reason, has bool, now time.Time) {
 	t.all[reason].told, t.all[reason].stated = has, now
 }
 
+// didNot notes that the store could not be told, so that one that is down is not asked
+// each second by workers that are well.
+func (t *trouble) didNot(reason uptime.Reason, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o := t.all[reason]; !o.told {
+		o.stated = now
+	}
+}
+
 // tellTrouble keeps the incidents about this worker in step until ctx ends.
 func (w *Worker) tellTrouble(ctx context.Context) {
 	for wait(ctx, time.Second) {
@@ -138,6 +148,7 @@ func (w *Worker) tellTrouble(ctx context.Context) {
 				message = fmt.Sprintf(text.open, w.o.Region, blind)
 			}
 			if err := w.o.Store.SetOwnTrouble(ctx, reason, w.o.Holder, message, has, troubleLease); err != nil {
+				w.own.didNot(reason, time.Now())
 				if ctx.Err() == nil {
 					w.o.Logger.Warn("trouble of our own is not recorded", slog.String("reason", string(reason)), slog.Any("error", err))
 				}

@@ -98,15 +98,19 @@ func TestTroubleOfDeletedMonitorsEnds(t *testing.T) {
 // A worker that is well says so for as long as it runs: another's trouble may end by its
 // end, and then nobody else ends the incident.
 func TestAWorkerThatIsWellSaysSoAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fake{}
-		w := &Worker{o: Options{Store: f}.defaults(), own: newTrouble()}
-		w.own.saw(1, uptime.VerdictUp, uptime.ReasonOK, time.Now(), time.Second)
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		defer cancel()
-		w.tellTrouble(ctx)
-		if n := len(f.told); n < 2*9 || n > 2*11 {
-			t.Errorf("it was said %d times in five minutes, want about ten for each kind", n)
-		}
-	})
+	for name, broken := range map[string]bool{"the database is well": false, "it is not": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{broken: broken}
+				w := &Worker{o: Options{Store: f}.defaults(), own: newTrouble()}
+				w.own.saw(1, uptime.VerdictUp, uptime.ReasonOK, time.Now(), time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				w.tellTrouble(ctx)
+				if n := len(f.told); n < 2*9 || n > 2*11 {
+					t.Errorf("it was said %d times in five minutes, want about ten for each kind", n)
+				}
+			})
+		})
+	}
 }

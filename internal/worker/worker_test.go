@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -23,6 +24,7 @@ type fake struct {
 	dead    int
 	results []uptime.CheckResult
 	parked  []string
+	broken  bool // the store cannot be told of trouble
 	seen    bool // others have a verdict
 	retried int
 	told    []string // about ourselves: "own_network true"
@@ -82,6 +84,9 @@ func (f *fake) SetOwnTrouble(_ context.Context, reason uptime.Reason, _, _ strin
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.told = append(f.told, fmt.Sprint(reason, " ", has))
+	if f.broken {
+		return errors.New("the database is down")
+	}
 	return nil
 }
 func (f *fake) Record(_ context.Context, r uptime.CheckResult) (uptime.Recorded, error) {
