@@ -24,6 +24,7 @@ type compiled struct {
 
 	outside    bool         // it may be beyond our own network; see crowd
 	answered   atomic.Bool  // its last check was answered
+	suspect    atomic.Bool  // its last check failed, and it is not down yet
 	impossible atomic.Int32 // checks in a row that could not be made
 	since      atomic.Int64 // the first such slot, in µs; 0 when there is none
 }

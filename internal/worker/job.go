@@ -82,7 +82,9 @@ func (w *Worker) do(ctx, work context.Context, t *task) {
 		if t.c.cannot(r.Reason, r.ScheduledAt) && !w.seen(work, t, r.Message) {
 			w.park(work, t, r.Message)
 		}
-		if r.Verdict != uptime.VerdictDown || attempt >= t.c.monitor.Confirm.Failures || down(rec.State, t.job.Region) {
+		suspect := r.Verdict == uptime.VerdictDown && !down(rec.State, t.job.Region)
+		t.c.suspect.Store(suspect)
+		if !suspect || attempt >= t.c.monitor.Confirm.Failures {
 			return
 		}
 		if !wait(ctx, t.c.monitor.Confirm.Interval) {
@@ -176,7 +178,12 @@ func (w *Worker) run(work context.Context, t *task, attempt int, leave func()) (
 			leave()
 		}
 	}()
-	return t.c.check.Run(work, probe.Attempt{Number: attempt, Evidence: t.c.good.wanted(time.Now())}), false
+	return t.c.check.Run(work, probe.Attempt{
+		Number: attempt, Evidence: t.c.good.wanted(time.Now()),
+		// The first attempt of a slot confirms, too, when slots come faster than
+		// confirmations, and when there are to be none.
+		Diagnose: t.c.suspect.Load() || t.c.monitor.Confirm.Failures == 0,
+	}), false
 }
 
 // record stores r, trying for as long as the job may be in hand.

@@ -138,6 +138,60 @@ func TestAFailureIsConfirmedAndAnOldJobIsMissed(t *testing.T) {
 	})
 }
 
+// asked keeps what it was asked for by each attempt, and fails.
+type asked struct {
+	mu       sync.Mutex
+	attempts []probe.Attempt
+}
+
+func (a *asked) Run(_ context.Context, attempt probe.Attempt) probe.Outcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	attempt.Evidence = false
+	a.attempts = append(a.attempts, attempt)
+	return probe.Outcome{Verdict: uptime.VerdictDown, Reason: uptime.ConnRefused}
+}
+
+// A slot that comes while a failure is being confirmed may be the last that it takes to
+// open an incident, which is to say what else works.
+func TestAFailureThatFollowsOneIsDiagnosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, f, check := uptime.Now(), &fake{}, &asked{}
+		w, err := New(Options{Queue: f, Store: f, Recorder: f, Compile: func(uptime.Monitor) (probe.Check, error) { return check, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(slot time.Time) {
+			b, _ := uptime.Job{MonitorID: 1, Region: "default", ScheduledAt: slot, Expires: slot.Add(time.Minute)}.MarshalBinary()
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.waiting = append(f.waiting, queue.Message{ID: slot.String(), Body: b})
+		}
+		send(now)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(2*time.Second, func() { send(now.Add(2 * time.Second)) })
+		time.AfterFunc(30*time.Second, cancel)
+		if err := w.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(check.attempts) < 2 || check.attempts[0] != (probe.Attempt{}) {
+			t.Fatalf("got attempts %+v, want the first to be asked for nothing", check.attempts)
+		}
+		firsts := 0
+		for _, a := range check.attempts[1:] {
+			if a.Number == 0 && !a.Diagnose {
+				t.Errorf("attempt %+v after a failure is not asked to find out what else works", a)
+			}
+			if a.Number == 0 {
+				firsts++
+			}
+		}
+		if firsts != 1 {
+			t.Errorf("got attempts %+v, want one of the second slot", check.attempts)
+		}
+	})
+}
+
 // impossible is a probe that this machine cannot make.
 type impossible struct{}
 
