@@ -73,7 +73,7 @@ func mysqlAttempt(r *session, cfg *queryConfig) (f *fault, err error) {
 	if err != nil {
 		return unknown(uptime.BadConfig, "The driver does not take this config: %s.", clean(r.withoutSecrets(err.Error()), 150)), nil
 	}
-	session, err := connector.Connect(r.ctx)
+	session, err := connector.Connect(driverContext(r))
 	switch {
 	case conn.fault != nil:
 		return conn.fault, nil
@@ -90,14 +90,18 @@ func mysqlAttempt(r *session, cfg *queryConfig) (f *fault, err error) {
 	return nil, nil
 }
 
+// driverContext never ends: the connection has the session's deadline and is closed with
+// it, and the driver, closing it itself at the same instant, would hide which it was.
+func driverContext(r *session) context.Context { return context.WithoutCancel(r.ctx) }
+
 // mysqlQuery runs the query in a session that may only read, and not just in such a
 // transaction: a statement that alters a table would end that first. The rows are not
 // closed, since that reads all that are left; the connection is of no use afterwards.
 func mysqlQuery(r *session, conn driver.Conn, query string) error {
-	if _, err := conn.(driver.ExecerContext).ExecContext(r.ctx, "set session transaction read only", nil); err != nil {
+	if _, err := conn.(driver.ExecerContext).ExecContext(driverContext(r), "set session transaction read only", nil); err != nil {
 		return err
 	}
-	rows, err := conn.(driver.QueryerContext).QueryContext(r.ctx, query, nil)
+	rows, err := conn.(driver.QueryerContext).QueryContext(driverContext(r), query, nil)
 	if err != nil {
 		return err
 	}
