@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -90,18 +91,7 @@ func brokerServe(t *testing.T, talk func(net.Conn)) string {
 
 func brokerServeOn(t *testing.T, l net.Listener, talk func(net.Conn)) {
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				talk(c)
-			}()
-		}
-	}()
+	testenv.Serve(l, talk)
 }
 
 // brokerSays is a server that says text whatever it hears, and then keeps still.

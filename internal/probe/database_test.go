@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -70,11 +71,8 @@ func dbPieces(c net.Conn, text string) {
 	dbSays()(c)
 }
 
-// dbCloses says no more, and takes what comes: a reset would race with the end.
-func dbCloses(c net.Conn) {
-	_ = c.(*net.TCPConn).CloseWrite()
-	_, _ = io.Copy(io.Discard, c)
-}
+// dbCloses says nothing.
+func dbCloses(net.Conn) {}
 
 // dbEndless says head, if any, and then text without end.
 func dbEndless(head, text string) func(net.Conn) {
@@ -148,7 +146,7 @@ func dbStrangers(t *testing.T, config map[string]any) map[string]dbCase {
 		"nothing listens":           {target: dbRefuses(t), config: config, verdict: down, reason: uptime.ConnRefused},
 		"it is silent":              {serve: dbSays(), config: config, timeout: short, verdict: down, reason: uptime.Timeout},
 		"it closes at once":         {serve: dbCloses, config: config, verdict: down, reason: uptime.ConnClosed},
-		"it resets when talked to":  {serve: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); _ = c.(*net.TCPConn).SetLinger(0) }, config: config, timeout: 2 * time.Second, verdict: down, reason: uptime.ConnReset},
+		"it resets when talked to":  {serve: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); testenv.Reset(c) }, config: config, timeout: 2 * time.Second, verdict: down, reason: uptime.ConnReset},
 		"it is a web server":        {serve: dbEndless("", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), config: config, verdict: down, reason: uptime.Protocol},
 		"it is an SSH server":       {serve: dbEndless("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "\x00\x00\x04\x1c\x0a\x14\x01"), config: config, verdict: down, reason: uptime.Protocol},
 		"it sends 0xff without end": {serve: dbEndless("", "\xff"), config: config, verdict: down, reason: uptime.Protocol},

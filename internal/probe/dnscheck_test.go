@@ -73,7 +73,7 @@ func (f dnsFake) start(t *testing.T) string {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { l.Close() })
-		go f.serveStreams(l)
+		testenv.Serve(l, f.serveStream)
 	}
 	return address
 }
@@ -92,24 +92,15 @@ func (f dnsFake) servePackets(u net.PacketConn) {
 	}
 }
 
-func (f dnsFake) serveStreams(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			var size [2]byte
-			if _, err := io.ReadFull(c, size[:]); err != nil {
-				return
-			}
-			b := make([]byte, binary.BigEndian.Uint16(size[:]))
-			asked := &dns.Msg{}
-			if _, err := io.ReadFull(c, b); err == nil && asked.Unpack(b) == nil {
-				f.stream(asked, c)
-			}
-		}()
+func (f dnsFake) serveStream(c net.Conn) {
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return
+	}
+	b := make([]byte, binary.BigEndian.Uint16(size[:]))
+	asked := &dns.Msg{}
+	if _, err := io.ReadFull(c, b); err == nil && asked.Unpack(b) == nil {
+		f.stream(asked, c)
 	}
 }
 

@@ -60,22 +60,13 @@ func domainWHOIS(t *testing.T, answer func(question string, c net.Conn)) (addres
 	}
 	t.Cleanup(func() { l.Close() })
 	asked = &atomic.Int32{}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				line, err := bufio.NewReader(c).ReadString('\n')
-				if err == nil {
-					asked.Add(1)
-					answer(strings.TrimSpace(line), c)
-				}
-			}()
+	testenv.Serve(l, func(c net.Conn) {
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err == nil {
+			asked.Add(1)
+			answer(strings.TrimSpace(line), c)
 		}
-	}()
+	})
 	return l.Addr().String(), asked
 }
 

@@ -99,7 +99,7 @@ func TestHandshake(t *testing.T) {
 		"a close":                                    {server: talkCloses, verdict: down, reason: uptime.TLSHandshake},
 		"a reset after the hello": {server: talker(func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 16))
-			_ = c.(*net.TCPConn).SetLinger(0)
+			testenv.Reset(c)
 		}), verdict: down, reason: uptime.TLSHandshake},
 		"bytes without end":                           {server: talkEndless("\x16\x03\x03\x00\x04\x02\x00\x00\x00"), verdict: down, reason: uptime.TLSHandshake},
 		"a dialogue before it, and a good chain":      {server: talkScript("S: * OK hi", "C: v1 STARTTLS", "S: v1 OK go", "tls", "hang"), config: talkTrusts(`,"starttls_protocol":"imap"`), verdict: up},

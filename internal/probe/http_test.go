@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"vedette/internal/guard"
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -32,27 +33,18 @@ func serve(t *testing.T, handle func(c net.Conn, head string)) string {
 
 func serveOn(t *testing.T, l net.Listener, handle func(c net.Conn, head string)) {
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
+	testenv.Serve(l, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		head := ""
+		for !strings.HasSuffix(head, "\r\n\r\n") {
+			line, err := r.ReadString('\n')
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				r := bufio.NewReader(c)
-				head := ""
-				for !strings.HasSuffix(head, "\r\n\r\n") {
-					line, err := r.ReadString('\n')
-					if err != nil {
-						return
-					}
-					head += line
-				}
-				handle(c, head)
-			}()
+			head += line
 		}
-	}()
+		handle(c, head)
+	})
 }
 
 // says is a server of one fixed answer.
@@ -86,7 +78,7 @@ func repeats(head, text string) func(net.Conn, string) {
 func resets(text string) func(net.Conn, string) {
 	return func(c net.Conn, _ string) {
 		_, _ = io.WriteString(c, text)
-		_ = c.(*net.TCPConn).SetLinger(0)
+		testenv.Reset(c)
 	}
 }
 

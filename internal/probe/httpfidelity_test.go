@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -303,18 +304,7 @@ func serveRaw(t *testing.T, handle func(net.Conn)) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c)
-			}()
-		}
-	}()
+	testenv.Serve(l, handle)
 	return l.Addr().String()
 }
 

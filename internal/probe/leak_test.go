@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -100,15 +101,7 @@ func leakingChecks(t *testing.T) []Check {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { defer c.Close(); h(c) }()
-			}
-		}()
+		testenv.Serve(l, h)
 		return l.Addr().String()
 	}
 	closed := talkClosed(t)
@@ -132,7 +125,7 @@ func leakingChecks(t *testing.T) []Check {
 		{Target: "http://" + serve(t, stalls("HTTP/1.1 200 OK\r\n\r\n"+large)), Config: json.RawMessage(`{"max_body_bytes":65536}`), Assertions: needle, Timeout: uptime.MinTimeout},
 		{Target: "https://" + raw(hangs), Timeout: uptime.MinTimeout},
 		{Target: "https://" + raw(func(c net.Conn) { _, _ = io.WriteString(c, "\x16\x03\x03\x00\x04garbage") })},
-		{Target: "https://" + raw(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })},
+		{Target: "https://" + raw(func(c net.Conn) { testenv.Reset(c) })},
 		{Target: "http://shop.test/", Timeout: uptime.MinTimeout, Config: json.RawMessage(`{"resolver":"` + udpClosed(t) + `"}`)},
 	} {
 		m.Type = "http"

@@ -172,7 +172,7 @@ func TestMySQL(t *testing.T) {
 	strangers["it resets when talked to"] = dbCase{config: none, verdict: down, reason: uptime.ConnReset, serve: func(c net.Conn) {
 		_, _ = io.WriteString(c, greeting)
 		_, _ = c.Read(make([]byte, 1))
-		_ = c.(*net.TCPConn).SetLinger(0)
+		testenv.Reset(c)
 	}}
 	for name, tt := range map[string]dbCase{
 		"it has no room":                 {serve: mysqlSays(mysqlPacket(0, "\xff\x10\x04Too many connections")), config: none, verdict: down, reason: uptime.NotReady, says: "Too many connections (1040)"},

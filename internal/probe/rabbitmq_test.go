@@ -180,7 +180,7 @@ func (f rabbitFake) talk(c net.Conn) {
 					say(rabbitMethod(0, 10, 50, rabbitClose(403, "ACCESS_REFUSED - Login was refused")))
 				}
 				if f.resets {
-					_ = c.(*net.TCPConn).SetLinger(0)
+					testenv.Reset(c)
 				}
 				return
 			}

@@ -134,8 +134,6 @@ func TestSSH(t *testing.T) {
 		"a close":                              {server: talkCloses, verdict: down, reason: uptime.ConnClosed},
 		"a close after the greeting": {server: talker(func(c net.Conn) {
 			_, _ = io.WriteString(c, "SSH-2.0-x\r\n")
-			_ = c.(*net.TCPConn).CloseWrite()
-			_, _ = io.Copy(io.Discard, c)
 		}), verdict: down, reason: uptime.ConnClosed},
 		"a reset":                    {server: talkResets, verdict: down, reason: uptime.ConnReset},
 		"another protocol":           {server: talkSays("220 mail ESMTP\r\n"), timeout: short, verdict: down, reason: uptime.Protocol},

@@ -105,7 +105,7 @@ func talkPlay(c net.Conn, lines []string) {
 		case l == "hang":
 			_, _ = io.Copy(io.Discard, c)
 		case l == "reset":
-			_ = c.(*net.TCPConn).SetLinger(0)
+			testenv.Reset(c)
 		default:
 			_, _ = io.WriteString(c, strings.TrimPrefix(l, "S: ")+"\r\n")
 		}
@@ -164,7 +164,7 @@ func talkClosed(t *testing.T) string { return testenv.Addr(t) }
 // nothing.
 func talkCloses(t *testing.T) string { return talker(func(net.Conn) {})(t) }
 func talkResets(t *testing.T) string {
-	return talker(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })(t)
+	return talker(func(c net.Conn) { testenv.Reset(c) })(t)
 }
 func talkSilent(t *testing.T) string {
 	return talker(func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })(t)

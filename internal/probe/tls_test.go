@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -223,7 +224,7 @@ func TestHandshakesThatNeverHappen(t *testing.T) {
 		"a close after the hello is":              {func(c net.Conn) { _, _ = c.Read(make([]byte, 4096)) }, uptime.TLSHandshake},
 		"a reset after the hello is": {func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 16))
-			_ = c.(*net.TCPConn).SetLinger(0)
+			testenv.Reset(c)
 		}, uptime.TLSHandshake},
 		"an alert is":            {func(c net.Conn) { _, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 40}) }, uptime.TLSHandshake},
 		"an unknown name is not": {func(c net.Conn) { _, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 112}) }, uptime.TLSHostname},
@@ -237,13 +238,7 @@ func TestHandshakesThatNeverHappen(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { l.Close() })
-			go func() {
-				c, err := l.Accept()
-				if err == nil {
-					tt.handle(c)
-					c.Close()
-				}
-			}()
+			testenv.Serve(l, tt.handle)
 			out := run(t, uptime.Monitor{Target: "https://" + l.Addr().String(), Timeout: short})
 			check(t, out, uptime.VerdictDown, tt.reason)
 		})

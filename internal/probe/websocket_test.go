@@ -17,6 +17,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -69,7 +70,7 @@ func webSocketRaw(t *testing.T, talk func(net.Conn)) string {
 		if err != nil {
 			return
 		}
-		defer c.Close()
+		defer testenv.HangUp(c)
 		sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+
 			base64.StdEncoding.EncodeToString(sum[:])+"\r\n\r\n")
