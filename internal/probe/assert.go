@@ -48,7 +48,7 @@ type found struct {
 	judged bool
 	ok     bool
 	more   bool          // cannot be told without the part of the body that was too large
-	costly bool          // cannot be told in the time that an evaluation may take
+	cut    error         // cannot be told in the time that an evaluation may take: errCostly or errBusy
 	actual string        // for a person
 	reason uptime.Reason // instead of the assertion's own, if not empty
 }
@@ -59,9 +59,11 @@ type judge func(*facts) found
 // evaluate is judge for an assertion that may turn out to take too long.
 func (a *assertion) evaluate(f *facts) (out found) {
 	defer func() {
-		if p := recover(); p == errCostly {
-			out = found{costly: true, actual: "an answer on which it takes too long"}
-		} else if p != nil {
+		switch p := recover(); p {
+		case nil:
+		case errCostly, errBusy:
+			out = found{cut: p.(error), actual: "an answer on which it takes too long"}
+		default:
 			panic(p)
 		}
 	}()
@@ -373,7 +375,10 @@ func (f found) fault(a *assertion) *fault {
 	if f.more {
 		out.reason = uptime.BodyTooLarge
 	}
-	if f.costly {
+	switch f.cut {
+	case errBusy:
+		return unknown(uptime.Starved, "This machine was too busy to judge the assertion on %s in time.", clean(a.Source, 100))
+	case errCostly:
 		return unknown(uptime.BadConfig, "The assertion on %s takes too long on this answer; make its pattern or path simpler.", clean(a.Source, 100))
 	}
 	if a.Severity == uptime.SeverityDegraded {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"regexp/syntax"
+	"runtime"
 	"time"
 )
 
@@ -16,8 +17,12 @@ const (
 	matchTime  = time.Second // of one dear match; an ordinary pattern takes that over some 16 MiB
 )
 
-// errCostly is what an evaluation panics with that takes too long.
-var errCostly = errors.New("takes too long on this answer")
+// errCostly and errBusy are what an evaluation panics with that takes too long: because
+// of what it is, or because the processor had little time for it.
+var (
+	errCostly = errors.New("takes too long on this answer")
+	errBusy   = errors.New("took too long on a busy machine")
+)
 
 // compilePattern makes the test for a regular expression.
 func compilePattern(text string) (func([]byte) bool, error) {
@@ -37,9 +42,16 @@ func compilePattern(text string) (func([]byte) bool, error) {
 		if len(b) <= cheapMatch/len(prog.Inst) {
 			return re.Match(b)
 		}
+		runtime.LockOSThread() // whose time is counted
+		defer runtime.UnlockOSThread()
+		begin := threadTime()
 		r := &timedRunes{r: bytes.NewReader(b), end: time.Now().Add(matchTime)}
 		hit := re.MatchReader(r)
-		if !hit && r.over {
+		switch {
+		case hit || !r.over:
+		case threadTime()-begin < matchTime/2:
+			panic(errBusy)
+		default:
 			panic(errCostly)
 		}
 		return hit

@@ -358,7 +358,7 @@ func (r *session) judge(upTo stage) *fault {
 			continue
 		}
 		if time.Since(r.deadline) > cutAfter {
-			r.results[i] = found{costly: true} // those before took it all
+			r.results[i] = found{cut: errBusy} // or those before took it all: the first fault is theirs
 		} else {
 			r.results[i] = a.evaluate(&r.facts)
 		}

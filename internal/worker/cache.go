@@ -30,8 +30,8 @@ type compiled struct {
 }
 
 // parkAfter checks in a row that could not be made here, a monitor is parked, unless it
-// was seen from elsewhere in one of the last seenIn slots. One of them may be a busy
-// machine, on which an assertion took longer than it may.
+// was seen from elsewhere in one of the last seenIn slots. One of them may be an answer
+// on which an assertion takes longer than it may.
 const (
 	parkAfter = 3
 	seenIn    = 10
