@@ -128,22 +128,11 @@ func dbCases(t *testing.T, typ string, cases map[string]dbCase) {
 	}
 }
 
-// dbRefuses is an address where nothing listens.
-func dbRefuses(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // dbStrangers are targets that are no database at all.
 func dbStrangers(t *testing.T, config map[string]any) map[string]dbCase {
 	down := uptime.VerdictDown
 	return map[string]dbCase{
-		"nothing listens":           {target: dbRefuses(t), config: config, verdict: down, reason: uptime.ConnRefused},
+		"nothing listens":           {target: talkClosed(t), config: config, verdict: down, reason: uptime.ConnRefused},
 		"it is silent":              {serve: dbSays(), config: config, timeout: short, verdict: down, reason: uptime.Timeout},
 		"it closes at once":         {serve: dbCloses, config: config, verdict: down, reason: uptime.ConnClosed},
 		"it resets when talked to":  {serve: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); testenv.Reset(c) }, config: config, timeout: 2 * time.Second, verdict: down, reason: uptime.ConnReset},

@@ -130,7 +130,7 @@ func TestSNMP(t *testing.T) {
 		"another text than asserted":             {target: agent, config: of("2c", name), assertions: value("eq", "core-2"), verdict: down, reason: uptime.AssertFailed, says: "core-1"},
 		"silent":                                 {target: snmpFake(t, snmpSilent), timeout: short, verdict: down, reason: uptime.Timeout},
 		"garbage is protocol":                    {target: snmpFake(t, func([]byte) []byte { return []byte("SSH-2.0-OpenSSH_9.2\r\n") }), verdict: down, reason: uptime.Protocol},
-		"nobody listens":                         {target: snmpUnheard(t), verdict: down, reason: uptime.ConnRefused},
+		"nobody listens":                         {target: udpClosed(t), verdict: down, reason: uptime.ConnRefused},
 	})
 }
 
@@ -150,17 +150,6 @@ func snmpLate(answer func([]byte) []byte) func([]byte) []byte {
 		<-time.After(short)
 		return answer(question)
 	}
-}
-
-// snmpUnheard is an address where nothing listens for datagrams.
-func snmpUnheard(t *testing.T) string {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().String()
 }
 
 func TestSNMPRefusesAConfigThatCannotBeRun(t *testing.T) {
