@@ -118,9 +118,13 @@ func (c *grpcCheck) client(r *session, handed *handOver, creds credentials.Trans
 // call asks for the health and judges the answer.
 func (c *grpcCheck) call(r *session, client *grpc.ClientConn, handed *handOver) *fault {
 	var header, trailer metadata.MD
-	md := metadata.New(c.cfg.Headers)
+	// The server is not told when the check ends: it would give up at the same instant,
+	// and which of the two words came first would decide the reason.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+	defer cancel()
+	defer context.AfterFunc(r.ctx, cancel)()
 	begin := time.Now()
-	answer, err := health.NewHealthClient(client).Check(metadata.NewOutgoingContext(r.ctx, md),
+	answer, err := health.NewHealthClient(client).Check(metadata.NewOutgoingContext(ctx, metadata.New(c.cfg.Headers)),
 		&health.HealthCheckRequest{Service: c.cfg.Service}, grpc.Header(&header), grpc.Trailer(&trailer))
 	r.phases.FirstByte = time.Since(begin)
 	if err != nil {

@@ -64,6 +64,7 @@ type grpcAnswers struct {
 	err  error
 	wait bool // until the client goes
 	late bool // a while, and then SERVING
+	cuts bool // DEADLINE_EXCEEDED if it is told when we leave
 }
 
 func (g grpcAnswers) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
@@ -73,6 +74,11 @@ func (g grpcAnswers) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) 
 	}
 	if g.wait {
 		<-ctx.Done()
+	}
+	if _, told := ctx.Deadline(); told && g.cuts {
+		return nil, context.DeadlineExceeded
+	} else if g.cuts {
+		return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 	}
 	return &healthpb.HealthCheckResponse{}, g.err
 }
@@ -120,6 +126,7 @@ func TestGRPC(t *testing.T) {
 		"a missing health service says so":       {target: bare, verdict: down, reason: uptime.NotReady, says: "no health service"},
 		"a refused token is auth_failed":         {target: plain, config: `{"headers":{"authorization":"Bearer wrong-canary"}}`, verdict: down, reason: uptime.AuthFailed},
 		"an unavailable service is not_ready":    {target: grpcServe(t, nil, grpcRegister(grpcAnswers{err: errGRPCBusy})), verdict: down, reason: uptime.NotReady, says: "busy"},
+		"a server that would cut us off in time": {target: grpcServe(t, nil, grpcRegister(grpcAnswers{cuts: true})), verdict: up},
 		"a service that hangs is timeout":        {target: grpcServe(t, nil, grpcRegister(grpcAnswers{wait: true})), timeout: 2 * short, verdict: down, reason: uptime.Timeout},
 		"an untrusted certificate":               {target: secure, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSUntrusted},
 		"TLS on a port without it":               {target: plain, config: `{"security":"tls"}`, verdict: down, reason: uptime.TLSHandshake},
