@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vedette/internal/incident"
+	"vedette/internal/seal"
 	"vedette/internal/store"
 	"vedette/internal/store/storetest"
 	"vedette/internal/testenv"
@@ -46,6 +47,30 @@ func TestThreeProcessesMigrateAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Several processes may find that there is no database yet, and each makes it.
+func TestManyOpenANewDatabaseAtOnce(t *testing.T) {
+	t.Parallel()
+	sealer, err := seal.New(make([]byte, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		path := filepath.Join(t.TempDir(), "vedette.db")
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				s, err := store.Open(t.Context(), store.Options{Database: "sqlite:" + path, Sealer: sealer})
+				if err != nil {
+					t.Error(err)
+				} else if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

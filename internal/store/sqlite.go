@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -23,7 +24,7 @@ func (s *Store) openSQLite(path string) error {
 	s.d = sqliteDialect{}
 	dsn := func(pragmas ...string) string {
 		q := url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{
-			"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)", "temp_store(MEMORY)"}, pragmas...)}
+			fmt.Sprintf("busy_timeout(%d)", lockTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)", "temp_store(MEMORY)"}, pragmas...)}
 		return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 	}
 	var err error
@@ -35,10 +36,27 @@ func (s *Store) openSQLite(path string) error {
 		return err
 	}
 	s.read.SetMaxOpenConns(4)
-	if _, err := s.write.Exec("SELECT 1"); err != nil { // makes the file before a reader opens it
-		return &uptime.Error{Kind: uptime.Unavailable, Message: fmt.Sprintf("open %s: may this user write there?", path), Err: err}
+	return s.firstUse(path)
+}
+
+// lockTimeout is how long a lock of another program is waited for.
+const lockTimeout = 10 * time.Second
+
+// firstUse makes the file, before a reader opens it, and turns it to WAL. For that it
+// must be alone, and two that want it at once are both told SQLITE_BUSY without the wait
+// of busy_timeout, which could not end.
+func (s *Store) firstUse(path string) error {
+	for end := time.Now().Add(lockTimeout); ; <-time.After(20 * time.Millisecond) {
+		_, err := s.write.Exec("SELECT 1")
+		switch {
+		case err == nil:
+			return nil
+		case !s.d.retryable(err):
+			return &uptime.Error{Kind: uptime.Unavailable, Message: fmt.Sprintf("open %s: may this user write there?", path), Err: err}
+		case time.Now().After(end):
+			return &uptime.Error{Kind: uptime.Unavailable, Message: fmt.Sprintf("open %s: another program keeps it locked", path), Err: err}
+		}
 	}
-	return nil
 }
 
 func (sqliteDialect) kind(err error) (uptime.Kind, bool) {
