@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -51,8 +52,10 @@ func ntp(r *session) *fault {
 		return f
 	}
 	var last *fault
+	var asked []ntpQuestion
 	for try := range ntpTries {
-		p, f := ntpAsk(r, conn, r.deadline.Add(-r.timeout/ntpTries*time.Duration(ntpTries-1-try)))
+		var p ntpPacket
+		p, asked, f = ntpAsk(r, conn, asked, r.deadline.Add(-r.timeout/ntpTries*time.Duration(ntpTries-1-try)))
 		if f == nil {
 			return p.judge(r)
 		}
@@ -66,37 +69,45 @@ func ntp(r *session) *fault {
 	return last
 }
 
-// ntpAsk sends one question and waits for its answer. What is no answer to it is passed
-// over, since anybody may send it; it is told if nothing better comes.
-func ntpAsk(r *session, conn net.Conn, until time.Time) (ntpPacket, *fault) {
+// ntpQuestion is one that was asked.
+type ntpQuestion struct {
+	cookie [8]byte
+	sent   time.Time
+}
+
+// ntpAsk sends one question and waits for the answer to it, or to one asked before: a
+// server that takes longer than a third of the timeout is slow, and in time. What answers
+// none of them is passed over, since anybody may send it; it is told if nothing better
+// comes. It returns asked with the question added.
+func ntpAsk(r *session, conn net.Conn, asked []ntpQuestion, until time.Time) (ntpPacket, []ntpQuestion, *fault) {
 	var question [48]byte
 	question[0] = 4<<3 | 3 // version 4, client
 	// The time we tell is a random number: it comes back in the answer, which nobody
 	// can then forge, and a server needs no other (draft-ietf-ntp-data-minimization).
 	_, _ = rand.Read(question[40:])
 	_ = conn.SetReadDeadline(until)
-	sent := time.Now()
+	asked = append(asked, ntpQuestion{[8]byte(question[40:]), time.Now()})
 	if _, err := conn.Write(question[:]); err != nil {
-		return ntpPacket{}, r.datagramFault(err, "the question")
+		return ntpPacket{}, asked, r.datagramFault(err, "the question")
 	}
 	var strange *fault
 	b := make([]byte, 1024)
 	for {
 		n, err := conn.Read(b)
 		if err != nil && strange != nil && isTimeout(err) {
-			return ntpPacket{}, strange
+			return ntpPacket{}, asked, strange
 		}
 		if err != nil {
-			return ntpPacket{}, r.datagramFault(err, "its answer")
+			return ntpPacket{}, asked, r.datagramFault(err, "its answer")
 		}
-		p, err := parseNTP(b[:n], [8]byte(question[40:]))
+		p, err := parseNTP(b[:n], asked)
 		if err != nil {
 			strange = down(uptime.Protocol, "The server's answer is not NTP: %v.", err)
 			continue
 		}
-		p.sent, p.got = sent, time.Now()
-		r.phases.FirstByte = p.got.Sub(sent)
-		return p, nil
+		p.got = time.Now()
+		r.phases.FirstByte = p.got.Sub(p.sent)
+		return p, asked, nil
 	}
 }
 
@@ -108,19 +119,22 @@ type ntpPacket struct {
 	sent, got          time.Time
 }
 
-// parseNTP reads the answer to the question with that cookie.
-func parseNTP(b []byte, cookie [8]byte) (ntpPacket, error) {
-	switch {
-	case len(b) < 48:
+// parseNTP reads the answer to one of the questions.
+func parseNTP(b []byte, asked []ntpQuestion) (ntpPacket, error) {
+	if len(b) < 48 {
 		return ntpPacket{}, errors.New("it is shorter than 48 bytes")
+	}
+	i := slices.IndexFunc(asked, func(q ntpQuestion) bool { return q.cookie == [8]byte(b[24:]) })
+	switch {
 	case b[0]&7 != 4:
 		return ntpPacket{}, errors.New("it is not of a server")
 	case b[0]>>3&7 < 1 || b[0]>>3&7 > 4:
 		return ntpPacket{}, errors.New("it is of a version we do not know")
-	case [8]byte(b[24:]) != cookie:
+	case i < 0:
 		return ntpPacket{}, errors.New("it answers another question")
 	}
 	return ntpPacket{
+		sent: asked[i].sent,
 		leap: b[0] >> 6, stratum: b[1], reference: [4]byte(b[12:]),
 		received: binary.BigEndian.Uint64(b[32:]), answered: binary.BigEndian.Uint64(b[40:]),
 	}, nil

@@ -104,7 +104,7 @@ func TestNTP(t *testing.T) {
 	number := func(source, op string, v float64) []uptime.Assertion {
 		return []uptime.Assertion{assert(source, "", op, v)}
 	}
-	asked := 0
+	asked, late := 0, []byte(nil)
 	talkCases(t, "ntp", map[string]talkCase{
 		"chrony knows the time":             {server: at(chrony.Addr), verdict: up},
 		"chrony has its stratum":            {server: at(chrony.Addr), assertions: number("stratum", "eq", 5), verdict: up},
@@ -125,6 +125,14 @@ func TestNTP(t *testing.T) {
 				return nil
 			}
 			return [][]byte{ntpAnswer(q, 0)}
+		}), timeout: 3 * time.Second, verdict: up},
+		"an answer slower than we ask again": {server: udpTalker(func(q []byte) [][]byte {
+			first := late
+			late = append([]byte(nil), q...)
+			if first == nil {
+				return nil
+			}
+			return [][]byte{ntpAnswer(first, 0)}
 		}), timeout: 3 * time.Second, verdict: up},
 		"the offset is too large":       {server: fake(time.Minute, as), assertions: number("offset_ms", "le", 500), verdict: down, reason: uptime.AssertFailed},
 		"the stratum is too high":       {server: at(chrony.Addr), assertions: number("stratum", "le", 3), verdict: down, reason: uptime.AssertFailed},
@@ -160,7 +168,7 @@ func FuzzNTP(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(make([]byte, 48))
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		p, err := parseNTP(answer, [8]byte{})
+		p, err := parseNTP(answer, []ntpQuestion{{}})
 		if err != nil {
 			return
 		}
