@@ -93,6 +93,9 @@ func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
+// cutMark stands where clean cut a text.
+const cutMark = "…"
+
 // clean makes text from outside fit for one line of ours: valid UTF-8, no
 // controls, at most n bytes.
 func clean(s string, n int) string {
@@ -110,7 +113,7 @@ func clean(s string, n int) string {
 		return r
 	}, s)
 	if cut {
-		s += "…"
+		s += cutMark
 	}
 	return s
 }

@@ -386,7 +386,7 @@ func (r *session) conclude(f *fault, took time.Duration, describe func(*uptime.E
 		f = r.degraded()
 	}
 	if f != nil {
-		out.Verdict, out.Reason, out.Message = f.verdict, f.reason, r.withoutSecrets(f.message)
+		out.Verdict, out.Reason, out.Message = f.verdict, f.reason, r.sentence(f.message)
 	}
 	if f != nil || r.always || r.attempt.Evidence {
 		out.Evidence = r.evidence(describe)
@@ -446,7 +446,7 @@ func (r *session) assertionResult(i int) uptime.AssertionResult {
 	f, a := r.results[i], &r.assertions[i]
 	res := uptime.AssertionResult{Assertion: a.Assertion, OK: f.ok, Actual: r.shown(f.actual, evidenceActual-4)}
 	if !f.ok {
-		res.Message = r.withoutSecrets(a.message(f.actual))
+		res.Message = r.sentence(a.message(f.actual))
 	}
 	return res
 }
@@ -466,6 +466,18 @@ func (r *session) withoutSecrets(s string) string {
 // from what was printable.
 func (r *session) shown(s string, n int) string {
 	return r.withoutSecrets(clean(r.withoutSecrets(s), n))
+}
+
+// sentence is a message without secrets. What it quotes of a target was cut by clean,
+// maybe in the middle of one: its beginning stands before the mark of the cut then.
+func (r *session) sentence(message string) string {
+	parts := strings.SplitAfter(r.withoutSecrets(message), cutMark)
+	for i, part := range parts {
+		if quoted, cut := strings.CutSuffix(part, cutMark); cut {
+			parts[i] = r.withoutCutSecret(quoted) + cutMark
+		}
+	}
+	return strings.Join(parts, "")
 }
 
 // withoutCutSecret drops the beginning of a credential from the end of a text that may

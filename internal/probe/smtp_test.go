@@ -156,6 +156,18 @@ func TestSMTPTellsNoPassword(t *testing.T) {
 	}
 }
 
+// A long answer is told as far as it is of use, which may be the middle of the password.
+func TestSMTPTellsNoPartOfAPassword(t *testing.T) {
+	t.Parallel()
+	for cut := 4; cut < len(canary); cut++ {
+		server := talkScript("S: 220 ready", "C: EHLO", "S: 250 me", "C: STARTTLS", "S: 220 go", "tls", "C: EHLO", "S: 250-me\r\n250 AUTH PLAIN",
+			"C: AUTH", "S: 535 "+strings.Repeat("x", 150-len("535 ")-cut)+canary+" is wrong", "hang")
+		out := talkRun(t, uptime.Monitor{Type: "smtp", Target: server(t), Config: json.RawMessage(talkTrusts(`,"security":"starttls","username":"monitor","password":"` + canary + `"`))})
+		check(t, out, uptime.VerdictDown, uptime.AuthFailed)
+		talkHidesSecrets(t, out, canary[:4])
+	}
+}
+
 func TestSMTPLeavesNothingBehind(t *testing.T) {
 	talkLeaves(t, "smtp", "", talkSilent, talkCloses, talkResets, talkEndless("220-x\r\n"))
 }
