@@ -188,11 +188,16 @@ func secretValues(cfg any) []string {
 	return out
 }
 
-// addSecrets keeps the longest first, so that no secret is blotted out in part.
+// addSecrets keeps the longest first, so that no secret is blotted out in part. A message
+// that quotes a target with %q writes quotation marks and backslashes in another way.
 func addSecrets(to []string, secrets ...string) []string {
 	for _, s := range secrets {
-		if len(s) >= 4 {
-			to = append(to, s)
+		if len(s) < 4 {
+			continue
+		}
+		to = append(to, s)
+		if quoted := strconv.Quote(s); len(quoted) > len(s)+2 {
+			to = append(to, quoted[1:len(quoted)-1])
 		}
 	}
 	sort.Slice(to, func(i, j int) bool { return len(to[i]) > len(to[j]) })

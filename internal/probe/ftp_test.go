@@ -131,6 +131,15 @@ func TestFTPDialsNoAddressOfTheServers(t *testing.T) {
 	}
 }
 
+// A message that quotes what a server repeats writes some letters in another way.
+func TestFTPTellsNoPasswordWithQuotationMarks(t *testing.T) {
+	t.Parallel()
+	server := talkScript("S: 220 hi", "C: USER u", "S: 331 go", "C: PASS", `S: PASS c4n"\ary-pa55word`, "hang")
+	out := talkRun(t, uptime.Monitor{Type: "ftp", Target: server(t), Config: json.RawMessage(`{"clear_text_login":true,"username":"u","password":"c4n\"\\ary-pa55word"}`)})
+	check(t, out, uptime.VerdictDown, uptime.Protocol)
+	talkHidesSecrets(t, out, "ary-pa55word")
+}
+
 func TestFTPTellsNoPasswordAndSendsNoneInTheClear(t *testing.T) {
 	t.Parallel()
 	server := talkScript("S: 220 hi", "C: USER u", "S: 331 go", "C: PASS "+canary, "S: 530 not "+canary, "hang")
