@@ -100,7 +100,7 @@ func certificates(chain []*x509.Certificate, now time.Time) []uptime.Certificate
 			addresses = append(addresses, a.String())
 		}
 		out = append(out, uptime.Certificate{
-			Subject: clean(c.Subject.String(), 256), Issuer: clean(c.Issuer.String(), 256), DNSNames: names, Addresses: addresses,
+			Subject: clean(subjectText(c), 256), Issuer: clean(issuerText(c), 256), DNSNames: names, Addresses: addresses,
 			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), DaysLeft: wholeDays(c.NotAfter.Sub(now)),
 			Key: keyText(c), Signature: c.SignatureAlgorithm.String(), SHA256: hex.EncodeToString(sha256Of(c)),
 		})

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func (t *tlsClient) degraded(tr *tlsTrace, now time.Time) *fault {
 		return nil
 	}
 	return &fault{uptime.VerdictDegraded, uptime.TLSExpiring, fmt.Sprintf("The certificate of %s expires on %s (%d days left).",
-		clean(soonest.Subject.String(), 100), soonest.NotAfter.UTC().Format(time.RFC3339), daysLeft(tr.chain, now))}
+		clean(subjectText(soonest), 100), soonest.NotAfter.UTC().Format(time.RFC3339), daysLeft(tr.chain, now))}
 }
 
 // certError is a handshake we ended ourselves.
@@ -211,16 +212,16 @@ func trustFault(chain []*x509.Certificate, now time.Time, err error) *fault {
 	}
 	for _, c := range chain {
 		if weakSignature(c.SignatureAlgorithm) && (c == leaf || !isSelfIssued(c)) {
-			return down(uptime.TLSWeak, "The certificate of %s is signed with %s, which is broken.", clean(c.Subject.String(), 100), c.SignatureAlgorithm)
+			return down(uptime.TLSWeak, "The certificate of %s is signed with %s, which is broken.", clean(subjectText(c), 100), c.SignatureAlgorithm)
 		}
 	}
 	if isSelfIssued(leaf) {
-		return down(uptime.TLSSelfSigned, "The certificate is self-signed: %s.", clean(leaf.Subject.String(), 100))
+		return down(uptime.TLSSelfSigned, "The certificate is self-signed: %s.", clean(subjectText(leaf), 100))
 	}
 	if inv, ok := errors.AsType[x509.CertificateInvalidError](err); ok && inv.Reason == x509.Expired {
 		return down(uptime.TLSExpired, "A certificate of the chain has expired.")
 	}
-	return down(uptime.TLSUntrusted, "The certificate's issuer is not trusted, or an intermediate is missing: %s.", clean(leaf.Issuer.String(), 100))
+	return down(uptime.TLSUntrusted, "The certificate's issuer is not trusted, or an intermediate is missing: %s.", clean(issuerText(leaf), 100))
 }
 
 func validity(c *x509.Certificate, what string, now time.Time) *fault {
@@ -243,18 +244,30 @@ func weakSignature(a x509.SignatureAlgorithm) bool {
 	return false
 }
 
+// maxNameBytes is how long a name of subject or issuer may be in a certificate to be
+// written out. The library spends the square of that in time and memory: on the 256 KiB
+// that a handshake may bring, seconds and gigabytes.
+const maxNameBytes = 8 << 10
+
+func subjectText(c *x509.Certificate) string { return nameText(c.RawSubject, c.Subject) }
+func issuerText(c *x509.Certificate) string  { return nameText(c.RawIssuer, c.Issuer) }
+
+func nameText(raw []byte, name pkix.Name) string {
+	if len(raw) > maxNameBytes {
+		return fmt.Sprintf("a name of %d bytes", len(raw))
+	}
+	return name.String()
+}
+
 func certNames(c *x509.Certificate) string {
-	names := ""
-	for _, n := range c.DNSNames {
-		names += ", " + n
-	}
+	names := slices.Clone(c.DNSNames) // joined at once: a certificate may have 80,000 of them
 	for _, ip := range c.IPAddresses {
-		names += ", " + ip.String()
+		names = append(names, ip.String())
 	}
-	if names == "" {
+	if len(names) == 0 {
 		return "no name at all (a common name does not count)"
 	}
-	return names[2:]
+	return strings.Join(names, ", ")
 }
 
 // handshakeFault is what a failed handshake says, when nothing of ours explains
@@ -334,8 +347,8 @@ func wholeDays(left time.Duration) int {
 
 // certFields are what the source "cert" looks at, of the server's own certificate.
 var certFields = map[string]func(*x509.Certificate) string{
-	"subject":   func(c *x509.Certificate) string { return c.Subject.String() },
-	"issuer":    func(c *x509.Certificate) string { return c.Issuer.String() },
+	"subject":   subjectText,
+	"issuer":    issuerText,
 	"names":     certNames,
 	"serial":    func(c *x509.Certificate) string { return c.SerialNumber.Text(16) },
 	"sha256":    func(c *x509.Certificate) string { return hex.EncodeToString(sha256Of(c)) },

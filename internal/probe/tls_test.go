@@ -9,11 +9,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"io"
 	"math/big"
 	"net"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -268,4 +271,32 @@ func TestCertificateDaysAndDowngrade(t *testing.T) {
 	serveOn(t, l, says("HTTP/1.1 302 X\r\nLocation: http://"+plain+"\r\nContent-Length: 0\r\n\r\n"))
 	m.Assertions, m.Target = nil, "https://"+l.Addr().String()
 	check(t, run(t, m), uptime.VerdictDegraded, uptime.TLSDowngrade)
+}
+
+// A handshake brings up to 256 KiB of certificates, and each name of them is told
+// several times. Not parallel: it measures memory.
+func TestNamesOfACertificateAreTextAtLittleCost(t *testing.T) {
+	names := template("many names")
+	names.DNSNames = slices.Repeat([]string{"a"}, 80_000)
+	long := template("")
+	part := pkix.RelativeDistinguishedNameSET{{Type: asn1.ObjectIdentifier{1, 2, 3}, Value: ""}}
+	var err error
+	if long.RawSubject, err = asn1.Marshal(slices.Repeat(pkix.RDNSequence{part}, 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tpl := range []*x509.Certificate{names, long} {
+		c := issue(t, authority{}, tpl, newKey(t)).cert
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f := verifyChain([]*x509.Certificate{c}, x509.NewCertPool(), "shop.example", time.Now())
+		shown := certificates([]*x509.Certificate{c}, time.Now())
+		all := certNames(c)
+		runtime.ReadMemStats(&after)
+		if f == nil || f.reason != uptime.TLSSelfSigned || len(shown) != 1 || shown[0].Subject == "" || all == "" {
+			t.Errorf("fault %+v, evidence %+v, want a self-signed certificate", f, shown)
+		}
+		if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 64 {
+			t.Errorf("the names of a certificate of %d bytes took %d MB, want at most 64", len(c.Raw), mb)
+		}
+	}
 }
