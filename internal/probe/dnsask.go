@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// maxDNSRecords of one answer are read; one that holds more is not an answer to a
-	// question of ours. A record may be 12 bytes long and become a hundred times that.
+	// maxDNSRecords of one answer are read, the questions it repeats among them; one that
+	// holds more is not an answer to a question of ours. A record may be 12 bytes long, a
+	// question 6, and become a hundred times that.
 	maxDNSRecords = 1000
 	// dnsUDPSize is what we say we take over UDP: what passes every link unfragmented
 	// (DNS Flag Day 2020).
@@ -122,7 +123,7 @@ func readDNS(b []byte) (*dns.Msg, error) {
 		return nil, errNoDNS
 	}
 	count := func(at int) int { return int(binary.BigEndian.Uint16(b[at:])) }
-	if count(6)+count(8)+count(10) > maxDNSRecords {
+	if count(4)+count(6)+count(8)+count(10) > maxDNSRecords {
 		return nil, errDNSBroken
 	}
 	m := &dns.Msg{}

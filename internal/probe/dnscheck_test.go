@@ -583,6 +583,30 @@ func TestDNSRecordsOfARealServer(t *testing.T) {
 	})
 }
 
+// A question of 6 bytes may point to a name of a thousand letters. Not parallel: it
+// measures memory.
+func TestDNSAnswersWithoutEndTakeLittleMemory(t *testing.T) {
+	b := []byte{0, 1, 0x81, 0x80, 0x27, 0x10, 0, 0, 0, 0, 0, 0} // 10,000 questions
+	for range 3 {
+		b = append(append(b, 63), make([]byte, 63)...)
+	}
+	b = append(b, 0, 0, 1, 0, 1)
+	for range 9_999 {
+		b = append(b, 0xc0, 12, 0, 1, 0, 1)
+	}
+	ask := question{name: "shop.test.", record: dns.TypeA, id: 1}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := ask.read(b)
+	runtime.ReadMemStats(&after)
+	if err == nil {
+		t.Error("it was taken for an answer")
+	}
+	if kb := (after.TotalAlloc - before.TotalAlloc) >> 10; kb > 1<<10 {
+		t.Errorf("an answer of %d bytes took %d KB", len(b), kb)
+	}
+}
+
 // dnsSeeds are answers to start a fuzzer from: good ones, and one of each fault.
 func dnsSeeds(f *testing.F, name string) {
 	asked := &dns.Msg{}
