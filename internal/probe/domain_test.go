@@ -315,6 +315,23 @@ func TestDomainServersAreFound(t *testing.T) {
 	})
 }
 
+// What a registry says becomes many times as much in memory. Not parallel: it measures
+// that.
+func TestDomainAnswersTakeLittleMemory(t *testing.T) {
+	lab := newDomainLab(t)
+	for _, list := range []string{"entities", "events", "nameservers"} {
+		address := lab.rdap(t, domainRDAP(200, "application/rdap+json", `{"ldhName":"shop.example","`+list+`":[{}`+strings.Repeat(",{}", maxRDAP/3-20)+`]}`))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		out := domainRun(t, New(lab.env), map[string]any{"rdap_url": address}, 5*time.Second)
+		runtime.ReadMemStats(&after)
+		check(t, out, uptime.VerdictUnknown, uptime.RegistryFault)
+		if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 32 { // ours and the server's, garbage among it
+			t.Errorf("an answer full of %s took %d MB", list, mb)
+		}
+	}
+}
+
 func TestDomainServersAreUnderTheGuard(t *testing.T) {
 	t.Parallel()
 	lab := newDomainLab(t)

@@ -15,7 +15,10 @@ import (
 )
 
 const (
-	maxRDAP      = 1 << 20 // bytes of an answer; IANA's list has 100 KB, a domain a few
+	// maxDirectory bounds IANA's list, which has 100 KB, and maxRDAP what a registry says
+	// of a domain, which has a few. An entity may be 3 bytes long and takes 64 once read.
+	maxDirectory = 1 << 20
+	maxRDAP      = 128 << 10
 	maxRDAPHops  = 3
 	directoryAge = 24 * time.Hour // IANA's list changes a few times a month
 )
@@ -58,7 +61,7 @@ func (d *rdapDirectory) server(r *session, name string) (string, *fault) {
 }
 
 func (d *rdapDirectory) fetch(r *session) (map[string]string, *fault) {
-	body, f := rdapGet(r, d.url)
+	body, f := rdapGet(r, d.url, maxDirectory)
 	if f == noSuchObject {
 		f = unknown(uptime.RegistryFault, "IANA's list of RDAP servers is not where it was.")
 	}
@@ -109,7 +112,7 @@ func (c *domainCheck) overRDAP(r *session) (registration, *fault) {
 	if base == "" {
 		return registration{}, unknown(uptime.RegistryFault, "No RDAP server is known for %s.", c.name)
 	}
-	body, f := rdapGet(r, strings.TrimSuffix(base, "/")+"/domain/"+url.PathEscape(c.name))
+	body, f := rdapGet(r, strings.TrimSuffix(base, "/")+"/domain/"+url.PathEscape(c.name), maxRDAP)
 	if f == noSuchObject {
 		return registration{}, c.notRegistered()
 	}
@@ -127,14 +130,14 @@ func (c *domainCheck) overRDAP(r *session) (registration, *fault) {
 // noSuchObject is the fault of a 404: the server knows no such thing.
 var noSuchObject = down(uptime.NotRegistered, "The registry knows no such object.")
 
-// rdapGet fetches a document.
-func rdapGet(r *session, address string) ([]byte, *fault) {
+// rdapGet fetches a document of at most limit bytes.
+func rdapGet(r *session, address string, limit int64) ([]byte, *fault) {
 	at, err := parseURL(address, webSchemes[:1])
 	for hop := 0; err == nil && hop <= maxRDAPHops; hop++ {
 		req := &http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host,
 			Header: http.Header{"Accept": {"application/rdap+json, application/json"}, "User-Agent": {"Vedette"}}}
 		r.seen.Request = "GET " + redactURL(at.url)
-		answer, f := r.fetch(req, at, false, maxRDAP, "the answer of "+at.host)
+		answer, f := r.fetch(req, at, false, limit, "the answer of "+at.host)
 		if f != nil {
 			return nil, registryFault(f)
 		}
@@ -195,8 +198,10 @@ func parseRDAP(body []byte, name string) (registration, error) {
 		reg.nameservers = append(reg.nameservers, canonical(n.Name))
 	}
 	for _, e := range d.Events {
-		// A date that cannot be read is as good as none.
-		if at, ok := parseDate(e.Date); ok && e.Action == "expiration" {
+		if e.Action != "expiration" {
+			continue
+		}
+		if at, ok := parseDate(e.Date); ok { // one that cannot be read is as good as none
 			reg.expires = at
 		}
 	}
