@@ -198,27 +198,47 @@ func TestDomainOverWHOIS(t *testing.T) {
 	}{
 		"as .com writes is up": {answer: domainSays("   Domain Name: SHOP.EXAMPLE\n   Registry Expiry Date: " + day(300, "2006-01-02T15:04:05Z") + "\n   Registrar: Example Registrar Ltd\n   Domain Status: clientTransferProhibited https://icann.org/epp#clientTransferProhibited\n   Name Server: NS1.SHOP.EXAMPLE\n>>> Last update of whois database <<<\nNOTICE: your access may be blocked. No match for you.\n"),
 			assertions: []uptime.Assertion{assert("registrar", "", "eq", "Example Registrar Ltd"), assert("status", "", "eq", "clientTransferProhibited"), assert("nameservers", "", "eq", "ns1.shop.example")}, verdict: up},
-		"as .jp writes is up":    {answer: domainSays("[ JPRS database provides information. ]\n[Domain Name]                SHOP.EXAMPLE\n[Expires on]                    " + day(300, "2006/01/02") + "\n"), verdict: up},
-		"as .uk writes is up":    {answer: domainSays("    Domain name:\n        shop.example\n\n    Relevant dates:\n        Registered on: 01-Jan-1999\n        Expiry date:  " + day(300, "02-Jan-2006") + "\n"), verdict: up},
-		"as .fi writes is up":    {answer: domainSays("domain.............: shop.example\nstatus.............: Registered\nexpires............:  " + day(300, "2.1.2006 15:04:05") + "\n"), verdict: up},
-		"as .tw writes is up":    {answer: domainSays("Domain Name: shop.example\n   Record expires on " + day(300, "2006-01-02 15:04:05") + " (UTC+8)\n"), verdict: up},
-		"today is not yet over":  {answer: domainSays("domain: shop.example\nexpire: " + day(0, "02.01.2006") + "\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
-		"as .de writes, no date": {answer: domainSays("Domain: shop.example\nNserver: ns1.shop.example 192.0.2.1\nStatus: connect\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
-		"soon is degraded":       {answer: domainSays("domain: shop.example\npaid-till: " + day(9, "2006-01-02T15:04:05Z") + "\n"), verdict: uptime.VerdictDegraded, reason: uptime.DomainExpiring},
-		"expired is down":        {answer: domainSays("domain: shop.example\npaid-till: " + day(-2, "2006.01.02") + "\n"), verdict: bad, reason: uptime.DomainExpired},
-		"clientHold is down":     {answer: domainSays("Domain Name: shop.example\nExpiry Date: " + day(300, "2006-01-02") + "\nDomain Status: clientHold https://icann.org/epp#clientHold\n"), verdict: bad, reason: uptime.DomainHold},
-		"free, as .com writes":   {answer: domainSays("No match for domain \"SHOP.EXAMPLE\".\n>>> Last update <<<\nTERMS OF USE: You are not authorized to access our database at a high rate.\n"), verdict: bad, reason: uptime.NotRegistered},
-		"free, as .de writes":    {answer: domainSays("Domain: shop.example\nStatus: free\n"), verdict: bad, reason: uptime.NotRegistered},
-		"free, as .fr writes":    {answer: domainSays("%%\n%% NOT FOUND\n"), verdict: bad, reason: uptime.NotRegistered},
-		"no date":                {answer: domainSays("Domain: shop.example\nNserver: ns1.shop.example\n"), verdict: none, reason: uptime.RegistryFault},
-		"too many questions":     {answer: domainSays("% Query rate limit exceeded. Entries not found are counted.\n"), verdict: none, reason: uptime.RegistryFault},
-		"another domain":         {answer: domainSays("Domain Name: other.example\nExpiry Date: 2001-01-01\n"), verdict: none, reason: uptime.RegistryFault},
-		"nothing to the point":   {answer: domainSays("Welcome. This service is free of charge.\n"), verdict: none, reason: uptime.RegistryFault},
-		"an empty answer":        {answer: domainSays(""), verdict: none, reason: uptime.RegistryFault},
-		"another protocol":       {answer: domainSays("SSH-2.0-OpenSSH_9.2\n"), verdict: none, reason: uptime.RegistryFault},
-		"silence":                {answer: func(_ string, c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, timeout: short, verdict: none, reason: uptime.RegistryFault},
-		"an answer without end":  {answer: domainSays(strings.Repeat("a: b\n", 100<<10)), verdict: none, reason: uptime.RegistryFault},
-		"nobody at the server":   {config: map[string]any{"whois_server": "127.0.0.1:1"}, verdict: none, reason: uptime.RegistryFault},
+		"as .jp writes is up": {answer: domainSays("[ JPRS database provides information. ]\n[Domain Name]                SHOP.EXAMPLE\n[Expires on]                    " + day(300, "2006/01/02") + "\n"), verdict: up},
+		"as .uk writes is up": {answer: domainSays("    Domain name:\n        shop.example\n\n    Relevant dates:\n        Registered on: 01-Jan-1999\n        Expiry date:  " + day(300, "02-Jan-2006") + "\n"), verdict: up},
+		"as .fi writes is up": {answer: domainSays("domain.............: shop.example\nstatus.............: Registered\nexpires............:  " + day(300, "2.1.2006 15:04:05") + "\n"), verdict: up},
+		"as .tw writes is up": {answer: domainSays("Domain Name: shop.example\n   Record expires on " + day(300, "2006-01-02 15:04:05") + " (UTC+8)\n"), verdict: up},
+		"as .co.jp writes is up": {answer: domainSays("Domain Information:\na. [Domain Name]                SHOP.EXAMPLE\np. [Name Server]                ns1.shop.example\ns. [Signing Key]\n[State]                         Connected (" + day(300, "2006/01/02") + ")\n[Registered Date]               2000/02/14\n"),
+			assertions: []uptime.Assertion{assert("nameservers", "", "eq", "ns1.shop.example")}, verdict: up},
+		"as .cl writes is up": {answer: domainSays("Domain name: shop.example\nExpiration date: " + day(300, "2006-01-02 15:04:05") + " CLST\nName server: ns1.shop.example\n"), verdict: up},
+		"as .tm writes is up": {answer: domainSays("Domain : shop.example\nStatus : Permanent/Reserved\nExpiry : " + day(300, "2006-01-02") + "\n"), verdict: up},
+		"as .kg writes is up": {answer: domainSays("Domain SHOP.EXAMPLE (ACTIVE)\nRecord expires on: " + day(300, time.ANSIC) + "\n"), verdict: up},
+		"values below their keys, .uk": {answer: domainSays("    Domain name:\n        shop.example\n\n    Registrar:\n        Example Registrar Ltd [Tag = EX]\n        URL: https://registrar.example\n\n    Relevant dates:\n        Registered on: 01-Jan-1999\n        Expiry date:  " + day(300, "02-Jan-2006") + "\n\n    Name servers:\n        ns1.shop.example   192.0.2.1  2001:db8::1\n        ns2.shop.example\n\n    WHOIS lookup made at 12:00:00\n"),
+			assertions: []uptime.Assertion{assert("registrar", "", "contains", "Example Registrar Ltd"), assert("nameservers", "", "eq", []string{"ns1.shop.example", "ns2.shop.example"})}, verdict: up},
+		"values below their keys, .eu": {answer: domainSays("% WHOIS shop.example\nDomain: shop.example\nScript: LATIN\n\nRegistrant:\n        NOT DISCLOSED!\n\nRegistrar:\n        Name: Example Registrar Ltd\n        Website: https://registrar.example\n\nName servers:\n        ns1.shop.example (2001:db8::1)\n\nPlease visit www.eurid.eu for more info.\n"),
+			config: map[string]any{"expiry_days": 0}, assertions: []uptime.Assertion{assert("registrar", "", "eq", "Example Registrar Ltd"), assert("nameservers", "", "eq", "ns1.shop.example")}, verdict: up},
+		"only its state, as .de writes":    {answer: domainSays("Domain: shop.example\nStatus: connect\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
+		"only its birthday, as .hu writes": {answer: domainSays("domain:         shop.example\nrecord created: 2000-03-03\nFor further data see:\nhttps://www.domain.hu/\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
+		"taken, as .be writes":             {answer: domainSays("Domain:\tshop.example\nStatus:\tNOT AVAILABLE\nRegistered:\tMon Dec 7 1998\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
+		"in quarantine, as .be writes":     {answer: domainSays("Domain:\tshop.example\nStatus:\tQUARANTINE\nRegistered:\tMon Dec 7 1998\n"), config: map[string]any{"expiry_days": 0}, verdict: bad, reason: uptime.DomainExpired},
+		"a state that says nothing":        {answer: domainSays("Domain: shop.example\nStatus: invalid\n"), config: map[string]any{"expiry_days": 0}, verdict: none, reason: uptime.RegistryFault},
+		"free, as .it writes":              {answer: domainSays("Domain:             shop.example\nStatus:             AVAILABLE\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .be writes":              {answer: domainSays("Domain:\tshop.example\nStatus:\tAVAILABLE\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .pl writes":              {answer: domainSays("No information available about domain name shop.example in the Registry NASK database.\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .tw writes":              {answer: domainSays("No Found\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .mx writes":              {answer: domainSays("No_Se_Encontro_El_Objeto/Object_Not_Found\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .nl writes":              {answer: domainSays("shop.example is free\n"), verdict: bad, reason: uptime.NotRegistered},
+		"today is not yet over":            {answer: domainSays("domain: shop.example\nexpire: " + day(0, "02.01.2006") + "\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
+		"as .de writes, no date":           {answer: domainSays("Domain: shop.example\nNserver: ns1.shop.example 192.0.2.1\nStatus: connect\n"), config: map[string]any{"expiry_days": 0}, verdict: up},
+		"soon is degraded":                 {answer: domainSays("domain: shop.example\npaid-till: " + day(9, "2006-01-02T15:04:05Z") + "\n"), verdict: uptime.VerdictDegraded, reason: uptime.DomainExpiring},
+		"expired is down":                  {answer: domainSays("domain: shop.example\npaid-till: " + day(-2, "2006.01.02") + "\n"), verdict: bad, reason: uptime.DomainExpired},
+		"clientHold is down":               {answer: domainSays("Domain Name: shop.example\nExpiry Date: " + day(300, "2006-01-02") + "\nDomain Status: clientHold https://icann.org/epp#clientHold\n"), verdict: bad, reason: uptime.DomainHold},
+		"free, as .com writes":             {answer: domainSays("No match for domain \"SHOP.EXAMPLE\".\n>>> Last update <<<\nTERMS OF USE: You are not authorized to access our database at a high rate.\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .de writes":              {answer: domainSays("Domain: shop.example\nStatus: free\n"), verdict: bad, reason: uptime.NotRegistered},
+		"free, as .fr writes":              {answer: domainSays("%%\n%% NOT FOUND\n"), verdict: bad, reason: uptime.NotRegistered},
+		"no date":                          {answer: domainSays("Domain: shop.example\nNserver: ns1.shop.example\n"), verdict: none, reason: uptime.RegistryFault},
+		"too many questions":               {answer: domainSays("% Query rate limit exceeded. Entries not found are counted.\n"), verdict: none, reason: uptime.RegistryFault},
+		"another domain":                   {answer: domainSays("Domain Name: other.example\nExpiry Date: 2001-01-01\n"), verdict: none, reason: uptime.RegistryFault},
+		"nothing to the point":             {answer: domainSays("Welcome. This service is free of charge.\n"), verdict: none, reason: uptime.RegistryFault},
+		"an empty answer":                  {answer: domainSays(""), verdict: none, reason: uptime.RegistryFault},
+		"another protocol":                 {answer: domainSays("SSH-2.0-OpenSSH_9.2\n"), verdict: none, reason: uptime.RegistryFault},
+		"silence":                          {answer: func(_ string, c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, timeout: short, verdict: none, reason: uptime.RegistryFault},
+		"an answer without end":            {answer: domainSays(strings.Repeat("a: b\n", 100<<10)), verdict: none, reason: uptime.RegistryFault},
+		"nobody at the server":             {config: map[string]any{"whois_server": "127.0.0.1:1"}, verdict: none, reason: uptime.RegistryFault},
 		"slow but in time is up": {answer: func(q string, c net.Conn) {
 			io.WriteString(c, "domain: shop.example\n")
 			domainLater(c, short)
@@ -242,6 +262,28 @@ func TestDomainOverWHOIS(t *testing.T) {
 			env.Resolver = dnsSays(3).start(t)
 			check(t, domainRun(t, New(env), config, tt.timeout, tt.assertions...), tt.verdict, tt.reason)
 		})
+	}
+}
+
+// Some registries want to be asked in words of their own.
+func TestDomainQuestionsAreInTheWordsOfTheRegistry(t *testing.T) {
+	t.Parallel()
+	for server, want := range map[string]string{
+		"whois.jprs.jp": "shop.example/e", "whois.denic.de": "-T dn,ace shop.example",
+		"whois.verisign-grs.com": "domain shop.example", "whois.nic.example": "shop.example",
+	} {
+		asked := make(chan string, 1)
+		address, _ := domainWHOIS(t, func(question string, c net.Conn) {
+			asked <- question
+			domainSays("Domain Name: shop.example\nExpires: "+time.Now().AddDate(1, 0, 0).Format(time.DateOnly)+"\n")(question, c)
+		})
+		_, port, _ := net.SplitHostPort(address)
+		env := testEnv()
+		env.Resolver = dnsZone(map[string]string{server + ".": server + ". 60 IN A 127.0.0.1"}).start(t)
+		check(t, domainRun(t, New(env), map[string]any{"whois_server": server + ":" + port, "ip_version": "4"}, 5*time.Second), uptime.VerdictUp, "")
+		if got := <-asked; got != want {
+			t.Errorf("%s was asked %q, want %q", server, got, want)
+		}
 	}
 }
 

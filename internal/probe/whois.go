@@ -35,7 +35,7 @@ func (c *domainCheck) overWHOIS(r *session) (registration, *fault) {
 			return registration{}, unknown(uptime.RegistryFault, "No WHOIS server is known for %s.", c.name)
 		}
 	}
-	text, f := whoisAsk(r, server, c.name)
+	text, f := whoisAsk(r, server, whoisQuestion(server.host, c.name))
 	if f != nil {
 		return registration{}, f
 	}
@@ -47,6 +47,20 @@ func (c *domainCheck) overWHOIS(r *session) (registration, *fault) {
 		return registration{}, unknown(uptime.RegistryFault, "The WHOIS server %s %v.", server.host, err)
 	}
 	return reg, nil
+}
+
+// whoisQuestion is what a server wants to be asked: some tell only a part of what we look
+// for, or in another language, when they are given a bare name.
+func whoisQuestion(server, name string) string {
+	switch server {
+	case "whois.denic.de":
+		return "-T dn,ace " + name // with its name servers; and it may be in ASCII for another name
+	case "whois.jprs.jp":
+		return name + "/e" // in English
+	case "whois.verisign-grs.com":
+		return "domain " + name // without the name servers that begin in the same way
+	}
+	return name
 }
 
 // whoisAsk puts one question.
@@ -83,10 +97,13 @@ var whoisKeys = map[string]string{
 	"expire-date": "expires", "expiration": "expires", "expiration time": "expires", "expires at": "expires",
 	"domain expiration date": "expires", "domain expires": "expires", "exp date": "expires", "paid-till": "expires",
 	"renewal date": "expires", "validity": "expires", "valid until": "expires", "valid-date": "expires",
-	"registration expires": "expires", "date d'expiration": "expires",
+	"registration expires": "expires", "date d'expiration": "expires", "record expires on": "expires", "expiry": "expires",
+	"created": "created", "record created": "created", "created on": "created", "creation date": "created",
+	"registered": "created", "registered on": "created", "registered date": "created", "registration date": "created",
 	"registrar": "registrar", "registrar name": "registrar", "sponsoring registrar": "registrar", "registrar organization": "registrar",
 	"status": "status", "domain status": "status", "state": "status", "eppstatus": "status",
 	"name server": "nameserver", "nserver": "nameserver", "nameserver": "nameserver", "name servers": "nameserver", "nameservers": "nameserver",
+	"domain nameservers": "nameserver", "domain servers": "nameserver",
 	"domain": "domain", "domain name": "domain",
 }
 
@@ -94,7 +111,13 @@ var whoisKeys = map[string]string{
 var whoisFree = []string{
 	"no match", "not found", "no data found", "no entries found", "no object found", "nothing found", "no such domain", "not registered",
 	"status: free", "status: available", "available for registration", "object does not exist", "domain does not exist",
+	"does not exist in database", "no data was found", "no found", "object_not_found", "not been registered",
+	"no information available about domain name", "we do not have an entry in our database",
 }
+
+// whoisInUse are the states, in small letters, that only a registered domain has. Where a
+// registry tells no more than the name, they are all there is.
+var whoisInUse = []string{"connect", "ok", "active", "registered", "published", "delegated"}
 
 // whoisRefusals are how they say that they do not want to be asked now.
 var whoisRefusals = []string{"exceeded", "too many", "quota", "rate limit", "denied", "blacklist", "blocked", "try again", "not authorized", "unavailable"}
@@ -102,7 +125,7 @@ var whoisRefusals = []string{"exceeded", "too many", "quota", "rate limit", "den
 // parseWHOIS reads the text of a WHOIS server. Its error is errFree when the domain
 // is not registered; any other one says that the text tells nothing.
 func parseWHOIS(text, name string) (registration, error) {
-	reg, known := registration{}, false
+	reg, known, used := registration{}, false, false
 	for key, value := range whoisLines(text) {
 		switch whoisKeys[key] {
 		case "domain":
@@ -119,57 +142,93 @@ func parseWHOIS(text, name string) (registration, error) {
 			if reg.registrar == "" {
 				reg.registrar = value
 			}
+		case "created":
+			used = true
 		case "status":
-			if word, _, _ := strings.Cut(value, " "); word != "" { // a link follows
-				reg.status = append(reg.status, eppStatus(word))
+			word := strings.Fields(value)[0]           // a link may follow
+			if strings.EqualFold(word, "quarantine") { // .be, .eu: deleted, and can be restored
+				word = "redemptionPeriod"
+			}
+			reg.status = append(reg.status, eppStatus(word))
+			used = used || slices.Contains(whoisInUse, strings.ToLower(word))
+			if date, ok := strings.CutPrefix(value, "Connected ("); ok { // .co.jp: until when
+				reg.expires, _ = parseDate(strings.TrimSuffix(date, ")"))
 			}
 		case "nameserver":
-			if host, _, _ := strings.Cut(value, " "); host != "" { // addresses follow
-				reg.nameservers = append(reg.nameservers, canonical(host))
-			}
+			reg.nameservers = append(reg.nameservers, canonical(strings.Fields(value)[0])) // addresses may follow
 		}
 	}
-	if !reg.expires.IsZero() || len(reg.nameservers) > 0 || known && reg.registrar != "" {
+	if !reg.expires.IsZero() || len(reg.nameservers) > 0 || known && (used || reg.registrar != "" || slices.Contains(reg.status, "redemptionPeriod")) {
 		return reg, nil
 	}
-	// Terms of use follow, in which anything may stand: the first line that says one or
-	// the other counts.
+	return registration{}, whoisRefusal(text, name)
+}
+
+// whoisRefusal is why a text without a registration holds none. Terms of use follow, in
+// which anything may stand: the first line that says one or the other counts.
+func whoisRefusal(text, name string) error {
 	for line := range strings.Lines(strings.ToLower(text)) {
+		line = strings.Join(strings.Fields(line), " ")
 		says := func(phrase string) bool { return len(line) <= 160 && strings.Contains(line, phrase) }
 		if i := slices.IndexFunc(whoisRefusals, says); i >= 0 {
-			return registration{}, fmt.Errorf("refuses to answer (%q)", whoisRefusals[i])
+			return fmt.Errorf("refuses to answer (%q)", whoisRefusals[i])
 		}
-		if slices.ContainsFunc(whoisFree, says) {
-			return registration{}, errFree
+		if slices.ContainsFunc(whoisFree, says) || says(canonical(name)+" is free") {
+			return errFree
 		}
 	}
-	return registration{}, fmt.Errorf("tells nothing of the domain")
+	return errors.New("tells nothing of the domain")
 }
 
 func isASCII(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
 
 // whoisLines yields the keys, in small letters, and values of a text: "key: value",
-// "key.....: value" and "[key] value".
+// "key.....: value", "[key] value" and "a. [key] value". Values may also stand below
+// their key, further in, as those of .uk, .eu and .be do.
 func whoisLines(text string) func(yield func(key, value string) bool) {
 	return func(yield func(string, string) bool) {
+		section, margin := "", 0 // a key with its values below it, and how far in it stands
 		for line := range strings.Lines(text) {
+			in := len(line) - len(strings.TrimLeft(line, " \t"))
 			line = strings.TrimSpace(line)
 			if line == "" || line[0] == '%' || line[0] == '#' {
+				section = ""
 				continue
 			}
-			key, value, ok := strings.Cut(line, ":")
-			if rest, there := strings.CutPrefix(line, "Record expires on "); there { // .tw has no colon
-				key, value, ok = "expires on", rest, true
+			key, value, ok := whoisPair(line)
+			switch {
+			case ok && value == "":
+				section, margin = key, in
+				continue
+			case section == "" || in <= margin:
+				section = ""
+			case whoisKeys[key] != "":
+			case whoisKeys[section] == "registrar" && key == "name":
+				key = section
+			default:
+				key, value, ok = section, line, true
 			}
-			if line[0] == '[' {
-				key, value, ok = strings.Cut(line[1:], "]")
-			}
-			key = strings.ToLower(strings.TrimRight(strings.TrimSpace(key), ". "))
-			if value = strings.TrimSpace(value); ok && value != "" && !yield(key, value) {
+			if ok && !yield(key, value) {
 				return
 			}
 		}
 	}
+}
+
+// whoisPair takes one line apart. value is empty when it stands elsewhere.
+func whoisPair(line string) (key, value string, ok bool) {
+	if len(line) > 4 && line[1:4] == ". [" { // .co.jp
+		line = line[3:]
+	}
+	key, value, ok = strings.Cut(line, ":")
+	if rest, there := strings.CutPrefix(line, "Record expires on "); there && !strings.HasPrefix(rest, ":") { // .tw has no colon
+		key, value, ok = "expires on", rest, true
+	}
+	if line[0] == '[' {
+		key, value, ok = strings.Cut(line[1:], "]")
+	}
+	key = strings.Join(strings.Fields(strings.ToLower(strings.TrimRight(strings.TrimSpace(key), ". "))), " ")
+	return key, strings.TrimSpace(value), ok
 }
 
 // dateLayouts are the spellings of a date in RDAP and WHOIS. Where day and month are
@@ -187,13 +246,14 @@ var dayLayouts = []string{
 	"02/01/2006", "02-01-2006", "January 2 2006", "January 2, 2006", "2 January 2006", "Jan 2 2006", "2 Jan 2006",
 }
 
-// parseDate reads a date in any of those. One without a zone is UTC; one without a
-// time of day lasts until its end.
+// parseDate reads a date in any of those. One without a zone, or with its name ("CLST"),
+// is UTC, since hours do not matter; one without a time of day lasts until its end.
 func parseDate(s string) (time.Time, bool) {
 	s, _, _ = strings.Cut(s, "(") // "(UTC+8)", "(YYYY-MM-DD)"
 	s = strings.TrimSpace(s)
-	for _, zone := range []string{" UTC", " GMT", "."} {
-		s = strings.TrimSpace(strings.TrimSuffix(s, zone))
+	s = strings.TrimSpace(strings.TrimSuffix(s, "."))
+	if i := strings.LastIndexByte(s, ' '); i > 0 && len(s)-i <= 6 && strings.Trim(s[i+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" {
+		s = strings.TrimSpace(s[:i])
 	}
 	s = strings.Join(strings.Fields(strings.ReplaceAll(strings.ReplaceAll(s, " UTC ", " "), " GMT ", " ")), " ")
 	for _, layout := range dateLayouts {
