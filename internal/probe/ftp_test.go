@@ -90,6 +90,7 @@ func TestFTP(t *testing.T) {
 		"text of its own between the lines":    {server: talkScript("S: 220-hi", "S: 550 is only text", "S: 220 ready", "hang"), verdict: up},
 		"Pure-FTPd refuses a wrong password":   {server: at(pure.Addr), config: talkTrusts(`,"security":"starttls"` + talkWrong), timeout: 30 * time.Second, verdict: down, reason: uptime.AuthFailed},
 		"Pure-FTPd refuses anonymous":          {server: at(pure.Addr), config: `{"anonymous":true}`, timeout: 30 * time.Second, verdict: down, reason: uptime.AuthFailed},
+		"goodbye in place of TLS":              {server: greets("C: AUTH TLS", "S: 421 shutting down"), config: talkTrusts(`,"security":"starttls"`), verdict: down, reason: uptime.NotReady},
 		"an account is wanted":                 {server: greets("C: USER", "S: 331 go", "C: PASS", "S: 332 account?", "hang"), config: clear, verdict: down, reason: uptime.AuthFailed},
 		"the login is not possible now":        {server: greets("C: USER", "S: 331 go", "C: PASS", "S: 421 later"), config: clear, verdict: down, reason: uptime.NotReady},
 		"another greeting than the wanted":     {server: at(pure.Addr), assertions: []uptime.Assertion{assert("banner", "", "contains", "ProFTPD")}, verdict: down, reason: uptime.Banner},

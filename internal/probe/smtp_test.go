@@ -112,6 +112,7 @@ func TestSMTP(t *testing.T) {
 		"554 in the greeting":                    {server: talkScript("S: 554 no service", "hang"), verdict: down, reason: uptime.NotReady},
 		"goodbye after the greeting":             {server: talkScript("S: 220 ready", "S: 421 shutting down"), verdict: down, reason: uptime.NotReady},
 		"no STARTTLS":                            {server: talkScript("S: 220 ready", "C: EHLO", "S: 250 me", "C: STARTTLS", "S: 502 what?", "hang"), config: startTLS(""), verdict: down, reason: uptime.TLSHandshake},
+		"goodbye in place of TLS":                {server: talkScript("S: 220 ready", "C: EHLO", "S: 250 me", "C: STARTTLS", "S: 421 shutting down"), config: startTLS(""), verdict: down, reason: uptime.NotReady},
 		"injected answers":                       {server: talkScript("S: 220 ready", "C: EHLO", "S: 250 me", "C: STARTTLS", "S: 220 go\r\n235 welcome", "tls", "hang"), config: startTLS(""), verdict: down, reason: uptime.Protocol},
 		"AUTH offered before TLS only":           {server: dialogue("S: 250 me", "hang"), config: startTLS(login), verdict: down, reason: uptime.AuthFailed},
 		"AUTH that cannot tell now":              {server: dialogue("S: 250-me\r\n250 AUTH PLAIN", "C: AUTH PLAIN AG1vbml0b3IAczNjcmV0LXdvcmQ=", "S: 454 later", "hang"), config: startTLS(login), verdict: down, reason: uptime.NotReady},

@@ -119,12 +119,22 @@ func addressLiteral(a net.Addr) string {
 }
 
 // smtpUpgrade is RFC 3207.
-func (c *conversation) smtpUpgrade() *fault {
-	p, f := c.ask("STARTTLS", "the answer to STARTTLS")
-	if f == nil && p.code != 220 {
-		f = noTLS(p.String())
+func (c *conversation) smtpUpgrade() *fault { return c.codedUpgrade("STARTTLS", 220) }
+
+// codedUpgrade asks for TLS, to which consent is the answer. 421 is not about TLS: a
+// server may say goodbye in reply to anything (RFC 5321 §3.8, RFC 959 §4.2.2).
+func (c *conversation) codedUpgrade(command string, consent int) *fault {
+	what := "the answer to " + command
+	p, f := c.ask(command, what)
+	switch {
+	case f != nil:
+		return f
+	case p.code == consent:
+		return nil
+	case p.code == 421:
+		return refused(what, p.String())
 	}
-	return f
+	return noTLS(p.String())
 }
 
 // imapGreeting waits for OK or PREAUTH (RFC 9051 §7.1).
@@ -240,13 +250,7 @@ func (c *conversation) ftpGreeting() (string, *fault) {
 }
 
 // ftpUpgrade is RFC 4217 §4.
-func (c *conversation) ftpUpgrade() *fault {
-	p, f := c.ask("AUTH TLS", "the answer to AUTH TLS")
-	if f == nil && p.code != 234 {
-		f = noTLS(p.String())
-	}
-	return f
-}
+func (c *conversation) ftpUpgrade() *fault { return c.codedUpgrade("AUTH TLS", 234) }
 
 // ldapStartTLS is the extended request of RFC 4511 §4.14 with message id 1, in BER.
 const ldapStartTLS = "\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037"
