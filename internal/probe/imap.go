@@ -107,9 +107,15 @@ func (c *conversation) imapCapabilities() ([]string, *fault) {
 func (c *imapConfig) login(talk *conversation, capabilities []string) *fault {
 	const what = "the answer to the login"
 	command := "LOGIN " + imapQuoted(c.Username) + " " + imapQuoted(c.Password.Reveal())
-	plain := slices.ContainsFunc(capabilities, func(s string) bool { return strings.EqualFold(s, "AUTH=PLAIN") })
-	if plain {
+	can := func(what string) bool {
+		return slices.ContainsFunc(capabilities, func(s string) bool { return strings.EqualFold(s, what) })
+	}
+	plain := can("AUTH=PLAIN")
+	switch {
+	case plain:
 		command = "AUTHENTICATE PLAIN"
+	case can("LOGINDISABLED"): // the password must not even be sent (RFC 9051 §6.2.3)
+		return authFailed("it offers no AUTH=PLAIN and forbids LOGIN here (LOGINDISABLED)")
 	}
 	status, text, _, f := talk.imapAsk(command, what)
 	if f == nil && status == "+" && plain {

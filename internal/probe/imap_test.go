@@ -121,6 +121,8 @@ func TestIMAP(t *testing.T) {
 		"a greeting of somebody known":          {server: talkScript("S: * PREAUTH hi", "C: v1 CAPABILITY", "S: * CAPABILITY IMAP4rev1", "S: v1 OK", "hang"), verdict: up},
 		"Dovecot refuses a wrong password":      {server: at(d.imap), config: talkTrusts(`,"security":"starttls"` + talkWrong), verdict: down, reason: uptime.AuthFailed},
 		"a wrong password by LOGIN":             {server: knows("", "C: v1 LOGIN", "S: v1 NO [AUTHENTICATIONFAILED] no", "hang"), config: clear(talkLogin), verdict: down, reason: uptime.AuthFailed},
+		"LOGIN is forbidden and is not tried":   {server: knows("LOGINDISABLED", "hang"), config: clear(talkLogin), timeout: short, verdict: down, reason: uptime.AuthFailed},
+		"PLAIN is offered where LOGIN is not":   {server: knows("LOGINDISABLED AUTH=PLAIN", "C: v1 AUTHENTICATE PLAIN", "S: + ", "C: AG1vbml0b3IAczNjcmV0LXdvcmQ=", "S: v1 OK in", "hang"), config: clear(talkLogin), verdict: up},
 		"logins that cannot be judged now":      {server: knows("AUTH=PLAIN", "C: v1 AUTHENTICATE PLAIN", "S: + ", "C: AG1vbml0b3IAczNjcmV0LXdvcmQ=", "S: v1 NO [UNAVAILABLE] later", "hang"), config: clear(talkLogin), verdict: down, reason: uptime.NotReady},
 		"an inbox that cannot be opened":        {server: knows("", "C: v1 LOGIN", "S: v1 OK in", "C: v1 SELECT", "S: v1 NO store is gone", "hang"), config: clear(talkLogin + `,"select_inbox":true`), verdict: down, reason: uptime.NotReady},
 		"Dovecot lacks a capability":            {server: at(d.imap), assertions: []uptime.Assertion{assert("capabilities", "", "contains", "NOTHING")}, verdict: down, reason: uptime.AssertFailed},
