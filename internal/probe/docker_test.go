@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,6 +162,60 @@ func TestDockerAsksTheGuardForASocket(t *testing.T) {
 		if out := c.Run(t.Context(), Attempt{}); out.Verdict != tt.verdict || out.Reason != tt.reason {
 			t.Errorf("%s: got %s %q, want %s %q", name, out.Verdict, out.Reason, tt.verdict, tt.reason)
 		}
+	}
+}
+
+// An engine that is behind with taking connections may yet take ours.
+func TestDockerWaitsForRoomAtTheSocket(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		takes   bool
+		timeout time.Duration
+		verdict uptime.Verdict
+		reason  uptime.Reason
+	}{
+		"room in time":    {true, 5 * time.Second, uptime.VerdictUp, uptime.ReasonOK},
+		"room at no time": {false, short, uptime.VerdictDown, uptime.ConnTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := dockerSocket(t)
+			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+			if err == nil {
+				err = errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := os.NewFile(uintptr(fd), path)
+			l, err := net.FileListener(file)
+			file.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := httptest.NewUnstartedServer(dockerEngine("running", "", ""))
+			s.Listener.Close()
+			s.Listener = l
+			for { // until there is room for no more
+				c, err := net.Dial("unix", path)
+				if err != nil {
+					break
+				}
+				t.Cleanup(func() { c.Close() })
+			}
+			if tt.takes {
+				time.AfterFunc(short, s.Start)
+			}
+			c, err := New(testEnv()).Compile(uptime.Monitor{Type: "docker", Target: "unix://" + path, Timeout: tt.timeout, Config: json.RawMessage(`{"container":"web"}`)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, c.Run(t.Context(), Attempt{}), tt.verdict, tt.reason)
+			l.Close()
+			if tt.takes {
+				s.Close()
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"vedette/internal/uptime"
@@ -19,6 +20,9 @@ const maxRead = 4 << 20
 
 // cutAfter the deadline, whatever is still open is closed.
 const cutAfter = 500 * time.Millisecond
+
+// socketRetry is how soon a Unix socket that has no room for a connection is tried again.
+const socketRetry = 50 * time.Millisecond
 
 var errTooMuch = errors.New("more data than a check reads")
 
@@ -169,7 +173,7 @@ func (r *session) unbounded(host string, port uint16) (net.Conn, *fault) {
 // local dials a Unix socket of this machine, as connectTo does an address.
 func (r *session) local(path string) (net.Conn, *fault) {
 	begin := time.Now()
-	conn, err := r.dial.sockets.DialContext(r.ctx, "unix", path)
+	conn, err := r.dialSocket(path)
 	r.phases.Connect += time.Since(begin)
 	if err == nil {
 		_ = conn.SetDeadline(r.deadline)
@@ -183,6 +187,23 @@ func (r *session) local(path string) (net.Conn, *fault) {
 		return nil, down(uptime.ConnTimeout, "The socket %s did not take the connection in time.", clean(path, 108))
 	}
 	return nil, down(uptime.ConnRefused, "Nothing listens on the socket %s.", clean(path, 108))
+}
+
+// dialSocket dials a Unix socket. One whose program is behind with taking connections
+// is told at once by the system (EAGAIN of connect(2)), which lets a TCP connection wait;
+// we wait here.
+func (r *session) dialSocket(path string) (net.Conn, error) {
+	for {
+		conn, err := r.dial.sockets.DialContext(r.ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-r.ctx.Done():
+			return nil, r.ctx.Err()
+		case <-time.After(socketRetry):
+		}
+	}
 }
 
 // resolve looks host up into r.trace.
