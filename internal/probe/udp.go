@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"vedette/internal/uptime"
@@ -74,7 +75,7 @@ func (c *udpCheck) run(r *session) *fault {
 	for range maxDatagrams {
 		n, err := conn.Read(b)
 		switch {
-		case err != nil && other && isTimeout(err) && r.parent.Err() == nil:
+		case err != nil && other && (isTimeout(err) || errors.Is(err, errTooMuch)) && r.parent.Err() == nil:
 			return c.wrong(r)
 		case err != nil:
 			return r.datagramFault(err, "its answer")

@@ -56,6 +56,9 @@ func TestUDP(t *testing.T) {
 		"answers without end": {server: udpTalker(func([]byte) [][]byte {
 			return slices.Repeat([][]byte{[]byte("no")}, maxDatagrams+100)
 		}), config: `{"expect":"yes"}`, timeout: time.Second, verdict: down, reason: uptime.Banner},
+		"large answers without end": {server: udpTalker(func([]byte) (out [][]byte) {
+			return slices.Repeat([][]byte{bytes.Repeat([]byte("no"), 30_000)}, 1500)
+		}), config: `{"expect":"yes"}`, timeout: time.Second, verdict: down, reason: uptime.Banner},
 	})
 }
 
