@@ -41,10 +41,11 @@ type question struct {
 }
 
 // ask puts one question to the server, by the monitor's transport. A server that
-// knows no EDNS is asked without (RFC 6891 §7).
+// knows no EDNS is asked without: it says FORMERR (RFC 6891 §7) or, if it is old, NOTIMP
+// (RFC 2671 §5.3).
 func (q *dnsRun) ask(name string) (*dns.Msg, *fault) {
 	m, f := q.exchange(name, true)
-	if f == nil && m.Rcode == dns.RcodeFormatError && m.IsEdns0() == nil {
+	if f == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented) && m.IsEdns0() == nil {
 		return q.exchange(name, false)
 	}
 	return m, f

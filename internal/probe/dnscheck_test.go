@@ -221,6 +221,14 @@ func TestDNSAnswers(t *testing.T) {
 			}
 			send(dnsAnswer(a, 0, nil, dnsGood))
 		}}, verdict: up},
+		"an old server without EDNS is up": {server: dnsFake{packets: func(a *dns.Msg, send func([]byte)) {
+			if a.IsEdns0() != nil {
+				a.Extra = nil
+				send(dnsAnswer(a, dns.RcodeNotImplemented, nil))
+				return
+			}
+			send(dnsAnswer(a, 0, nil, dnsGood))
+		}}, verdict: up},
 		"TCP asked for is up":             {server: only(good), config: config{"transport": "tcp"}, verdict: up},
 		"an asserted NXDOMAIN is up":      {server: dnsSays(dns.RcodeNameError), assertions: is("rcode", "eq", "NXDOMAIN"), verdict: up},
 		"an asserted REFUSED is up":       {server: dnsSays(dns.RcodeRefused), assertions: is("rcode", "eq", "REFUSED"), verdict: up},
