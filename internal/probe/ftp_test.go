@@ -88,6 +88,7 @@ func TestFTP(t *testing.T) {
 		"a greeting that says soon, and comes": {server: talkScript("S: 120 soon", "S: 220 ready", "hang"), verdict: up},
 		"a user without a password":            {server: greets("C: USER monitor", "S: 230 in", "hang"), config: clear, verdict: up},
 		"text of its own between the lines":    {server: talkScript("S: 220-hi", "S: 550 is only text", "S: 220 ready", "hang"), verdict: up},
+		"a welcome of pages":                   {server: greets("C: USER", "S: 331 go", "C: PASS", "S: 230-welcome"+strings.Repeat("\r\n  more", 300), "S: 230 in", "hang"), config: clear, verdict: up},
 		"Pure-FTPd refuses a wrong password":   {server: at(pure.Addr), config: talkTrusts(`,"security":"starttls"` + talkWrong), timeout: 30 * time.Second, verdict: down, reason: uptime.AuthFailed},
 		"Pure-FTPd refuses anonymous":          {server: at(pure.Addr), config: `{"anonymous":true}`, timeout: 30 * time.Second, verdict: down, reason: uptime.AuthFailed},
 		"goodbye in place of TLS":              {server: greets("C: AUTH TLS", "S: 421 shutting down"), config: talkTrusts(`,"security":"starttls"`), verdict: down, reason: uptime.NotReady},

@@ -119,6 +119,7 @@ func TestIMAP(t *testing.T) {
 		"a login by LOGIN":                      {server: knows("", `C: v1 LOGIN "monitor" "s3cret-word"`, "S: v1 OK in", "hang"), config: clear(talkLogin), verdict: up},
 		"quotes in the password":                {server: knows("", `C: v1 LOGIN "monitor" "a\"b\\c"`, "S: v1 OK in", "hang"), config: clear(`,"username":"monitor","password":"a\"b\\c"`), verdict: up},
 		"a greeting of somebody known":          {server: talkScript("S: * PREAUTH hi", "C: v1 CAPABILITY", "S: * CAPABILITY IMAP4rev1", "S: v1 OK", "hang"), verdict: up},
+		"a mailbox with many keywords":          {server: knows("", "C: v1 LOGIN", "S: v1 OK in", "C: v1 SELECT", "S: * FLAGS ("+strings.Repeat("$keyword ", 2000)+")", "S: v1 OK done", "hang"), config: clear(talkLogin + `,"select_inbox":true`), verdict: up},
 		"Dovecot refuses a wrong password":      {server: at(d.imap), config: talkTrusts(`,"security":"starttls"` + talkWrong), verdict: down, reason: uptime.AuthFailed},
 		"a wrong password by LOGIN":             {server: knows("", "C: v1 LOGIN", "S: v1 NO [AUTHENTICATIONFAILED] no", "hang"), config: clear(talkLogin), verdict: down, reason: uptime.AuthFailed},
 		"LOGIN is forbidden and is not tried":   {server: knows("LOGINDISABLED", "hang"), config: clear(talkLogin), timeout: short, verdict: down, reason: uptime.AuthFailed},

@@ -139,6 +139,7 @@ func (c *conversation) codedUpgrade(command string, consent int) *fault {
 
 // imapGreeting waits for OK or PREAUTH (RFC 9051 §7.1).
 func (c *conversation) imapGreeting() (string, *fault) {
+	c.long = true
 	line, f := c.line(greeting)
 	if f != nil {
 		return "", f

@@ -13,10 +13,12 @@ import (
 )
 
 // Bounds of a conversation in lines. RFC 5321 §4.5.3.1.5 allows a reply 512 bytes
-// a line and RFC 2449 §4 allows POP3 the same; FTP and IMAP name no bound.
+// a line and RFC 2449 §4 allows POP3 the same; FTP and IMAP name no bound: the welcome of
+// the one may be pages long, and the other tells all keywords of a mailbox in one line.
 const (
-	maxLine  = 4 << 10 // bytes
-	maxLines = 200     // of a whole conversation
+	maxLine     = 4 << 10 // bytes
+	maxLongLine = 64 << 10
+	maxLines    = 1000 // of a whole conversation
 )
 
 // conversation is a protocol of lines, spoken on one connection.
@@ -27,6 +29,7 @@ type conversation struct {
 	begin time.Time
 	lines int
 	free  bool // between the first and the last line of a reply any text may stand (FTP)
+	long  bool // a line may have maxLongLine bytes, of which the first maxLine are of use (IMAP)
 }
 
 // converse begins a conversation on a new connection to the monitor's target,
@@ -76,13 +79,19 @@ func (c *conversation) line(what string) (string, *fault) {
 	}
 	b, err := c.in.ReadSlice('\n')
 	c.heard(b)
+	text, size := string(b), len(b)
+	for c.long && errors.Is(err, bufio.ErrBufferFull) && size < maxLongLine {
+		b, err = c.in.ReadSlice('\n')
+		c.heard(b)
+		size += len(b)
+	}
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
-		return "", down(uptime.Protocol, "The server sent a line of more than %d bytes where %s was due.", maxLine, what)
+		return "", down(uptime.Protocol, "The server sent a line of more than %d bytes where %s was due.", size, what)
 	case err != nil:
 		return "", c.r.talkFault(err, what)
 	}
-	return strings.TrimRight(string(b), "\r\n"), nil
+	return strings.TrimRight(text, "\r\n"), nil
 }
 
 // heard keeps times and evidence of what the server said.
