@@ -56,7 +56,7 @@ type session struct {
 	tlsTrace tlsTrace
 	tlsFirst bool // TLS was spoken before anything else
 	phases   uptime.Phases
-	waited   time.Duration // spent listening for bad news (see listen): no part of the duration
+	waited   time.Duration // spent on what is not judged, such as listening for bad news (see listen): no part of the duration
 	facts    facts
 	results  []found          // one per assertion evaluated so far
 	seen     *uptime.Evidence // what the type itself wants shown; nil for HTTP, which describes it at the end

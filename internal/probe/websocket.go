@@ -99,6 +99,7 @@ func (c *websocketCheck) do(r *session) *fault {
 		}
 	}
 	up := &upgrade{conn: conn}
+	var reader sync.WaitGroup
 	ws, _, err := websocket.Dial(r.ctx, r.target.url.String(), c.options(r, up))
 	r.phases.FirstByte = up.firstByte
 	if up.response != nil {
@@ -116,12 +117,14 @@ func (c *websocketCheck) do(r *session) *fault {
 	case ws.Subprotocol() == "" && c.cfg.Subprotocol != "":
 		f = down(uptime.Protocol, "The server does not agree to the subprotocol %s.", c.cfg.Subprotocol)
 	default:
-		var reader sync.WaitGroup
-		defer reader.Wait()
 		f = c.talk(r, ws, &reader)
 	}
-	_ = conn.SetDeadline(earlier(r.deadline, time.Now().Add(farewell)))
+	r.complete = f == nil && r.ctx.Err() == nil // a deadline that passes now would speak of the goodbye
+	begin := time.Now()
+	_ = conn.SetDeadline(earlier(r.deadline, begin.Add(farewell)))
 	_ = ws.Close(websocket.StatusNormalClosure, "")
+	reader.Wait()
+	r.waited += time.Since(begin)
 	return f
 }
 

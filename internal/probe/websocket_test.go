@@ -129,6 +129,8 @@ func TestWebSocket(t *testing.T) {
 		"messages without the expected one":      {target: feed, config: `{"expect":"tock"}`, timeout: time.Second, verdict: down, reason: uptime.Keyword},
 		"no message at all is timeout":           {target: echo, config: `{"expect":"tock"}`, timeout: short, verdict: down, reason: uptime.Timeout},
 		"another message than asserted":          {target: feed, assertions: message("contains", "tock"), verdict: down, reason: uptime.Keyword},
+		"an unanswered goodbye is not judged":    {target: after(webSocketRude), timeout: 3 * short, verdict: up},
+		"nor does it take time of the check":     {target: after(webSocketRude), assertions: []uptime.Assertion{assert("duration", "", "lt", farewell.String())}, verdict: up},
 		"a goodbye with a code before a message": {target: webSocketServe(t, nil, webSocketPolicy), config: `{"expect":"x"}`, verdict: down, reason: uptime.ConnClosed, says: "1008"},
 	})
 }
@@ -152,6 +154,21 @@ func webSocketLate(ctx context.Context, ws *websocket.Conn) {
 
 func webSocketPolicy(_ context.Context, ws *websocket.Conn) {
 	_ = ws.Close(websocket.StatusPolicyViolation, "log in first")
+}
+
+// webSocketRude answers a ping, and no goodbye.
+func webSocketRude(c net.Conn) {
+	head := make([]byte, 6) // what it is, how long, and the mask
+	if _, err := io.ReadFull(c, head); err != nil {
+		return
+	}
+	payload := make([]byte, head[1]&0x7f)
+	_, _ = io.ReadFull(c, payload)
+	for i := range payload {
+		payload[i] ^= head[2+i%4]
+	}
+	_, _ = c.Write(append([]byte{0x8a, byte(len(payload))}, payload...))
+	brokerSilent(c)
 }
 
 // webSocketEndless is one message in fragments, of which none is the last.
