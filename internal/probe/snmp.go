@@ -5,8 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -157,6 +157,8 @@ func (c *snmpConfig) failed(r *session, client *gosnmp.GoSNMP, err error) *fault
 // judge looks at the object in the answer.
 func (c *snmpConfig) judge(r *session, answer *gosnmp.SnmpPacket) *fault {
 	switch {
+	case answer.PDUType != gosnmp.GetResponse: // an echo of the question, a trap
+		return down(uptime.Protocol, "The agent sent %s where an answer was due.", answer.PDUType)
 	case answer.Error == gosnmp.AuthorizationError || answer.Error == gosnmp.NoAccess:
 		return down(uptime.AuthFailed, "The agent does not let us see %s (%s).", c.OID, answer.Error)
 	case answer.Error != gosnmp.NoError:
@@ -168,23 +170,28 @@ func (c *snmpConfig) judge(r *session, answer *gosnmp.SnmpPacket) *fault {
 	switch v.Type {
 	case gosnmp.NoSuchObject, gosnmp.NoSuchInstance, gosnmp.EndOfMibView, gosnmp.Null:
 		return down(uptime.NotReady, "The agent has no object %s (%s).", c.OID, v.Type)
+	case gosnmp.UnknownType: // what the library makes of a value that it cannot decode, too
+		return down(uptime.Protocol, "The agent's value of %s cannot be read.", c.OID)
 	}
 	shown, number := snmpValue(v)
 	r.seen.Body = text([]byte(shown), evidenceBody)
 	r.setText("value", shown)
 	if number != nil {
-		n, _ := new(big.Float).SetInt(number).Float64()
-		r.setNumber("number", n)
+		r.setNumber("number", *number)
 	}
 	return nil
 }
 
 // snmpValue is a value as text, and as a number if it is one.
-func snmpValue(v gosnmp.SnmpPDU) (string, *big.Int) {
+func snmpValue(v gosnmp.SnmpPDU) (string, *float64) {
 	switch v.Type {
 	case gosnmp.Integer, gosnmp.Counter32, gosnmp.Gauge32, gosnmp.TimeTicks, gosnmp.Counter64, gosnmp.Uinteger32:
-		n := gosnmp.ToBigInt(v.Value)
-		return n.String(), n
+		return snmpNumber(gosnmp.ToBigInt(v.Value))
+	case gosnmp.OpaqueFloat, gosnmp.OpaqueDouble: // net-snmp's loads and temperatures
+		return snmpNumber(v.Value)
+	}
+	if v.Value == nil { // an IpAddress of no bytes
+		return "", nil
 	}
 	if b, ok := v.Value.([]byte); ok {
 		if utf8.Valid(b) && !strings.ContainsFunc(string(b), func(r rune) bool { return !unicode.IsPrint(r) && !unicode.IsSpace(r) }) {
@@ -193,4 +200,14 @@ func snmpValue(v gosnmp.SnmpPDU) (string, *big.Int) {
 		return hex.EncodeToString(b), nil
 	}
 	return fmt.Sprint(v.Value), nil
+}
+
+// snmpNumber is a number of any type as text, and as the float64 that is nearest to it.
+func snmpNumber(v any) (string, *float64) {
+	shown := fmt.Sprint(v)
+	n, err := strconv.ParseFloat(shown, 64)
+	if err != nil {
+		return shown, nil
+	}
+	return shown, &n
 }

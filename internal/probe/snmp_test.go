@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net"
@@ -88,6 +89,13 @@ func snmpAnswer(v gosnmp.SnmpPDU, failure gosnmp.SNMPError) func([]byte) []byte 
 	}
 }
 
+// snmpPatched is answer with the bytes old in it replaced by as many others.
+func snmpPatched(answer func([]byte) []byte, old, other string) func([]byte) []byte {
+	return func(question []byte) []byte {
+		return bytes.Replace(answer(question), []byte(old), []byte(other), 1)
+	}
+}
+
 func snmpSilent([]byte) []byte { return nil }
 
 func TestSNMP(t *testing.T) {
@@ -108,6 +116,7 @@ func TestSNMP(t *testing.T) {
 	fake := func(typ gosnmp.Asn1BER, v any) string {
 		return snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: typ, Value: v}, gosnmp.NoError))
 	}
+	seven := snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.TimeTicks, Value: uint32(7)}, gosnmp.NoError)
 	lossy := 0
 	brokerCases(t, "snmp", map[string]brokerCase{
 		"version 2c is up":                       {target: agent, config: of("2c", uptimeOID), assertions: number("gt", 0), verdict: up},
@@ -126,6 +135,14 @@ func TestSNMP(t *testing.T) {
 		"an object that is not there, version 1": {target: agent, config: of("1", "1.3.6.1.2.1.1.99.0"), verdict: down, reason: uptime.NotReady},
 		"an error of the agent":                  {target: snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.Null}, gosnmp.GenErr)), verdict: down, reason: uptime.NotReady},
 		"an agent that forbids":                  {target: snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.Null}, gosnmp.AuthorizationError)), verdict: down, reason: uptime.AuthFailed},
+		"a load is a number":                     {target: agent, config: of("2c", "1.3.6.1.4.1.2021.10.1.6.1"), assertions: number("lt", 1e4), verdict: up},
+		"a double is a number":                   {target: fake(gosnmp.OpaqueDouble, 0.25), assertions: number("eq", 0.25), verdict: up},
+		"a float is the number that is shown":    {target: fake(gosnmp.OpaqueFloat, float32(0.1)), assertions: append(number("eq", 0.1), value("eq", "0.1")...), verdict: up},
+		"an address of no bytes is no text":      {target: snmpFake(t, snmpPatched(seven, "\x43\x01\x07", "\x40\x81\x00")), assertions: value("eq", ""), verdict: up},
+		"a value of no known type":               {target: snmpFake(t, snmpPatched(seven, "\x43\x01\x07", "\x99\x01\x07")), verdict: down, reason: uptime.Protocol, says: "cannot be read"},
+		"a counter of too many bytes":            {target: snmpFake(t, snmpPatched(snmpAnswer(gosnmp.SnmpPDU{Name: "." + uptimeOID, Type: gosnmp.OctetString, Value: "0123456789"}, gosnmp.NoError), "\x04\x0a0123", "\x41\x0a0123")), verdict: down, reason: uptime.Protocol, says: "cannot be read"},
+		"an echo of the question":                {target: snmpFake(t, bytes.Clone), verdict: down, reason: uptime.Protocol, says: "GetRequest"},
+		"a trap that holds the object":           {target: snmpFake(t, snmpPatched(seven, "\xa2", "\xa7")), verdict: down, reason: uptime.Protocol, says: "SNMPv2Trap"},
 		"an answer for another object":           {target: snmpFake(t, snmpAnswer(gosnmp.SnmpPDU{Name: ".1.3.6.1.2.1.1.4.0", Type: gosnmp.Integer, Value: 1}, gosnmp.NoError)), verdict: down, reason: uptime.Protocol},
 		"another text than asserted":             {target: agent, config: of("2c", name), assertions: value("eq", "core-2"), verdict: down, reason: uptime.AssertFailed, says: "core-1"},
 		"silent":                                 {target: snmpFake(t, snmpSilent), timeout: short, verdict: down, reason: uptime.Timeout},
