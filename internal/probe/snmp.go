@@ -141,17 +141,39 @@ func (c *snmpConfig) failed(r *session, client *gosnmp.GoSNMP, err error) *fault
 		return connectFault(r.parent, r.trace.dialled, err)
 	case errors.Is(err, gosnmp.ErrUnknownUsername), errors.Is(err, gosnmp.ErrWrongDigest), errors.Is(err, gosnmp.ErrDecryption), errors.Is(err, gosnmp.ErrUnknownSecurityLevel):
 		return down(uptime.AuthFailed, "The agent refused the user: %s.", clean(err.Error(), 150))
-	case r.parent.Err() == nil && (errors.Is(err, gosnmp.ErrMaxRetriesExceeded) || isTimeout(err)):
+	case r.parent.Err() == nil && (errors.Is(err, gosnmp.ErrMaxRetriesExceeded) || isTimeout(err) || !time.Now().Before(r.deadline)):
+		// By version 3 the library says what the agent reported before it fell silent.
 		if c.Version == "3" {
 			return down(uptime.Timeout, "The agent did not answer within %s.", r.timeout)
 		}
 		return down(uptime.Timeout, "The agent did not answer within %s; it is silent to a wrong community too.", r.timeout)
-	case c.AuthPassword != "" && user != nil && user.AuthoritativeEngineID != "":
+	case snmpReported(err):
+		return down(uptime.Protocol, "The agent reports: %s.", err)
+	case c.AuthPassword != "" && user != nil && user.AuthoritativeEngineID != "" && !errors.Is(err, errTooMuch):
 		// The agent said who it is, and then sent what this password does not sign: a
 		// report of a wrong digest, which is not signed at all.
-		return down(uptime.AuthFailed, "The agent refused the user, or another auth_password is set there: %s.", clean(err.Error(), 150))
+		return down(uptime.AuthFailed, "The agent refused the user, or another auth_password is set there.")
 	}
-	return r.talkFault(err, "its answer")
+	f := r.talkFault(err, "its answer")
+	if f.reason == uptime.Protocol && !errors.Is(err, errTooMuch) {
+		// The library would show the bytes in hex, and a community is among them.
+		f.message = "The agent's answer cannot be read: it is no SNMP of version " + c.Version + ", or it is cut."
+	}
+	return f
+}
+
+// snmpReported reports whether err is what an agent said by version 3, other than that
+// it refuses the user.
+func snmpReported(err error) bool {
+	for _, report := range []error{
+		gosnmp.ErrInvalidMsgs, gosnmp.ErrNotInTimeWindow, gosnmp.ErrUnknownEngineID,
+		gosnmp.ErrUnknownPDUHandlers, gosnmp.ErrUnknownReportPDU, gosnmp.ErrUnknownSecurityModels,
+	} {
+		if errors.Is(err, report) {
+			return true
+		}
+	}
+	return false
 }
 
 // judge looks at the object in the answer.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"os"
 	"path/filepath"
@@ -147,8 +149,46 @@ func TestSNMP(t *testing.T) {
 		"another text than asserted":             {target: agent, config: of("2c", name), assertions: value("eq", "core-2"), verdict: down, reason: uptime.AssertFailed, says: "core-1"},
 		"silent":                                 {target: snmpFake(t, snmpSilent), timeout: short, verdict: down, reason: uptime.Timeout},
 		"garbage is protocol":                    {target: snmpFake(t, func([]byte) []byte { return []byte("SSH-2.0-OpenSSH_9.2\r\n") }), verdict: down, reason: uptime.Protocol},
+		"a broken answer tells no community":     {target: snmpFake(t, snmpPatched(bytes.Clone, "\x04\x0ccanary-right", "\x04\x7fcanary-right")), config: of("2c", uptimeOID), verdict: down, reason: uptime.Protocol, says: "no SNMP of version 2c, or it is cut."},
+		"silent after a report by version 3":     {target: snmpFake(t, snmpReports(t, 2)), config: user("canary-auth", "canary-priv", ""), timeout: short, verdict: down, reason: uptime.Timeout},
+		"reports of the time without end":        {target: snmpFake(t, snmpReports(t, 100)), config: user("canary-auth", "canary-priv", ""), verdict: down, reason: uptime.Protocol, says: "Report"},
 		"nobody listens":                         {target: udpClosed(t), verdict: down, reason: uptime.ConnRefused},
 	})
+}
+
+// snmpReports is an agent of version 3 that says who it is, and then, signed with the
+// password canary-auth, that the time of each question is not its own; all that so many
+// times, after which it keeps still.
+func snmpReports(t *testing.T, times int) func([]byte) []byte {
+	t.Helper()
+	logger := gosnmp.NewLogger(log.New(io.Discard, "", 0))
+	user := &gosnmp.UsmSecurityParameters{
+		UserName: "probe", AuthoritativeEngineID: "engine", AuthoritativeEngineBoots: 1, AuthenticationProtocol: gosnmp.SHA, AuthenticationPassphrase: "canary-auth",
+	}
+	if err := user.InitSecurityKeys(); err != nil {
+		t.Fatal(err)
+	}
+	said := 0
+	return func([]byte) []byte {
+		if said++; said > times {
+			return nil
+		}
+		report := gosnmp.SnmpPacket{
+			Version: gosnmp.Version3, MsgFlags: gosnmp.NoAuthNoPriv, SecurityModel: gosnmp.UserSecurityModel,
+			SecurityParameters: &gosnmp.UsmSecurityParameters{AuthoritativeEngineID: "engine", Logger: logger},
+			PDUType:            gosnmp.Report, Logger: logger,
+			Variables: []gosnmp.SnmpPDU{{Name: ".1.3.6.1.6.3.15.1.1.4.0", Type: gosnmp.Counter32, Value: uint32(1)}}, // usmStatsUnknownEngineIDs
+		}
+		if said > 1 {
+			report.MsgFlags, report.SecurityParameters = gosnmp.AuthNoPriv, user
+			report.Variables[0].Name = ".1.3.6.1.6.3.15.1.1.2.0" // usmStatsNotInTimeWindows
+		}
+		b, err := report.MarshalMsg()
+		if err != nil {
+			t.Error(err)
+		}
+		return b
+	}
 }
 
 // snmpLossy loses the first question.
