@@ -58,11 +58,14 @@ func newSNMP() Type {
 	}
 }
 
-var snmpOID = regexp.MustCompile(`^\.?[0-2](\.[0-9]{1,10})+$`)
+// snmpOID is an object's name in the form in which an answer gives it, too.
+var snmpOID = regexp.MustCompile(`^\.?[0-2](\.(0|[1-9][0-9]{0,9}))+$`)
 
 func (c *snmpConfig) validate(p *uptime.Problems) {
 	if !snmpOID.MatchString(c.OID) {
 		p.Add("config.oid", "must be numbers with dots between, such as 1.3.6.1.2.1.1.3.0")
+	} else if _, err := (&gosnmp.SnmpPacket{PDUType: gosnmp.GetRequest, Variables: []gosnmp.SnmpPDU{{Name: c.OID, Type: gosnmp.Null}}}).MarshalMsg(); err != nil {
+		p.Add("config.oid", "is the name of no object: a number is too large, or there are too many")
 	}
 	if c.Version == "3" && c.Username == "" {
 		p.Add("config.username", "is missing; version 3 needs it")

@@ -213,6 +213,9 @@ func TestSNMPRefusesAConfigThatCannotBeRun(t *testing.T) {
 	t.Parallel()
 	for config, path := range map[string]string{
 		`{"oid":"sysUpTime"}`:                "config.oid",
+		`{"oid":"1.3.6.1.4294967296"}`:       "config.oid",
+		`{"oid":"1.40.1"}`:                   "config.oid",
+		`{"oid":"1.3.06.1"}`:                 "config.oid",
 		`{"version":"3"}`:                    "config.username",
 		`{"privacy_password":"long-enough"}`: "config.auth_password",
 		`{"auth_password":"short"}`:          "config.auth_password",
