@@ -2,6 +2,7 @@ package probe
 
 import (
 	"crypto/md5"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func probePostgres(r *session, cfg *queryConfig) *fault {
 	if f != nil {
 		return f
 	}
-	p := &postgresRun{r, cfg, pgproto3.NewFrontend(conn, conn)}
+	p := &postgresRun{r, cfg, pgproto3.NewFrontend(&postgresFrames{r: conn}, conn)}
 	p.SetMaxBodyLen(maxMessage)
 	ready, f := p.login()
 	if f != nil || !ready {
@@ -67,6 +68,56 @@ func probePostgres(r *session, cfg *queryConfig) *fault {
 	p.Send(&pgproto3.Terminate{})
 	_ = p.Flush() // the verdict stands
 	return f
+}
+
+// maxLogin is the longest message that is read of those that list something before the
+// login, in bytes. libpq reads 2,000 of a question for a password, and 30,000 of what a
+// server does not know of our request (fe-connect.c).
+const maxLogin = 32 << 10
+
+// postgresFrames looks at the head of each message before the driver does, which makes
+// a list of what a message before the login lists: 16 bytes for each byte that comes.
+type postgresFrames struct {
+	r    io.Reader
+	head []byte // what has come of a message's type and length
+	left int    // bytes of the message that are still to come
+	err  error  // a message is too long
+}
+
+// Read implements io.Reader.
+func (f *postgresFrames) Read(b []byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	n, err := f.r.Read(b)
+	for i := 0; i < n; {
+		if f.left > 0 {
+			some := min(f.left, n-i)
+			f.left, i = f.left-some, i+some
+			continue
+		}
+		if f.head = append(f.head, b[i]); len(f.head) == 5 {
+			f.left = int(binary.BigEndian.Uint32(f.head[1:])) - 4
+			if (f.head[0] == 'R' || f.head[0] == 'v') && f.left > maxLogin {
+				f.err = fmt.Errorf("a message of the login claims %d bytes", f.left)
+				return i, f.err
+			}
+			f.head = f.head[:0]
+		}
+		i++
+	}
+	return n, err
+}
+
+// Receive is the driver's, which says the same of a message that ends too early as of
+// a connection that was closed between two messages: io.EOF. Of a connection that was
+// closed within one it says io.ErrUnexpectedEOF.
+func (p *postgresRun) Receive() (pgproto3.BackendMessage, error) {
+	m, err := p.Frontend.Receive()
+	if err == io.EOF {
+		err = errors.New("a message ends too early")
+	}
+	return m, err
 }
 
 // postgresTLS asks for TLS as PostgreSQL has it, before anything else is said. It

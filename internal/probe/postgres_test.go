@@ -3,6 +3,7 @@ package probe
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -196,6 +197,9 @@ func TestPostgres(t *testing.T) {
 		"it claims a long message":        {serve: dbSays("R\x7f\xff\xff\xff"), config: none, verdict: down, reason: uptime.Protocol},
 		"it stops in the login":           {serve: postgresSays(t, sasl), config: as("a", "", ""), timeout: short, verdict: down, reason: uptime.Timeout},
 		"it tells of itself without end":  {serve: dbEndless("", "S\x00\x00\x00\x08a\x00b\x00"), config: none, verdict: down, reason: uptime.Protocol},
+		"its refusal ends too early":      {serve: dbSays("E\x00\x00\x00\x08Sx\x00C"), config: none, verdict: down, reason: uptime.Protocol, says: "too early"},
+		"it closes within a refusal":      {serve: func(c net.Conn) { _, _ = c.Read(make([]byte, 4096)); _, _ = io.WriteString(c, "E\x00\x00\x00\x08S") }, config: none, verdict: down, reason: uptime.ConnClosed},
+		"it refuses, and more comes":      {serve: dbSays("E\x00\x00\x00\x0cC57P03\x00\x00R\x7f\xff\xff\xff"), config: none, verdict: down, reason: uptime.NotReady},
 		"it is ready before the login":    {serve: postgresSays(t, list{&pgproto3.ReadyForQuery{TxStatus: 'I'}}), config: none, verdict: down, reason: uptime.Protocol},
 		"it asks for endless hashing":     {serve: postgresSays(t, sasl, list{&pgproto3.AuthenticationSASLContinue{Data: []byte("r=x,s=AAAA,i=2000000000")}}), config: as("a", "", ""), verdict: down, reason: uptime.Protocol, says: "rounds"},
 		"it does not prove itself":        {serve: postgresSays(t, sasl, login), config: as("a", "", ""), verdict: down, reason: uptime.Protocol},
@@ -233,10 +237,16 @@ func TestPostgresTakesNothingFromItsSurroundings(t *testing.T) {
 }
 
 func TestPostgresIsFrugal(t *testing.T) {
+	none := strings.Repeat("\x00", maxMessage) // as many names of no letters
+	login := "R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I"
+	query := map[string]any{"username": "a", "password": dbCanary, "query": "select 1"}
 	for name, tt := range map[string]dbCase{
-		"a claimed length": {serve: dbSays("R\x7f\xff\xff\xff"), reason: uptime.Protocol},
-		"endless output":   {serve: dbEndless("", "S\x00\x00\x00\x08a\x00b\x00"), reason: uptime.Protocol},
-		"silence":          {serve: dbSays(), timeout: short / 3, reason: uptime.Timeout},
+		"a claimed length":         {serve: dbSays("R\x7f\xff\xff\xff"), reason: uptime.Protocol},
+		"endless output":           {serve: dbEndless("", "S\x00\x00\x00\x08a\x00b\x00"), reason: uptime.Protocol},
+		"many ways to log in":      {serve: dbSays("R\x00\x04\x00\x04\x00\x00\x00\x0a" + none), reason: uptime.Protocol},
+		"many unknown options":     {serve: dbSays("v\x00\x04\x00\x04\x00\x03\x00\x00\x7f\xff\xff\xff" + none), reason: uptime.Protocol},
+		"the same after the login": {serve: dbSays(login, "v\x00\x04\x00\x04\x00\x03\x00\x00\x7f\xff\xff\xff"+none), config: query, reason: uptime.Protocol},
+		"silence":                  {serve: dbSays(), timeout: short / 3, reason: uptime.Timeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.verdict = uptime.VerdictDown
