@@ -200,6 +200,7 @@ func TestPostgres(t *testing.T) {
 		"its refusal ends too early":      {serve: dbSays("E\x00\x00\x00\x08Sx\x00C"), config: none, verdict: down, reason: uptime.Protocol, says: "too early"},
 		"it closes within a refusal":      {serve: func(c net.Conn) { _, _ = c.Read(make([]byte, 4096)); _, _ = io.WriteString(c, "E\x00\x00\x00\x08S") }, config: none, verdict: down, reason: uptime.ConnClosed},
 		"it refuses, and more comes":      {serve: dbSays("E\x00\x00\x00\x0cC57P03\x00\x00R\x7f\xff\xff\xff"), config: none, verdict: down, reason: uptime.NotReady},
+		"its version is the password":     {serve: postgresSays(t, list{&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: dbCanary}}, nil), config: as("a", "", ""), timeout: short, verdict: down, reason: uptime.Timeout},
 		"it is ready before the login":    {serve: postgresSays(t, list{&pgproto3.ReadyForQuery{TxStatus: 'I'}}), config: none, verdict: down, reason: uptime.Protocol},
 		"it asks for endless hashing":     {serve: postgresSays(t, sasl, list{&pgproto3.AuthenticationSASLContinue{Data: []byte("r=x,s=AAAA,i=2000000000")}}), config: as("a", "", ""), verdict: down, reason: uptime.Protocol, says: "rounds"},
 		"it does not prove itself":        {serve: postgresSays(t, sasl, login), config: as("a", "", ""), verdict: down, reason: uptime.Protocol},

@@ -448,6 +448,7 @@ func (r *session) evidence(describe func(*uptime.Evidence)) *uptime.Evidence {
 	if e.Request == "" {
 		e.Request = r.label
 	}
+	e.Protocol = r.shown(e.Protocol, evidenceActual) // servers name and number themselves
 	e.Certificates = certificates(r.tlsTrace.chain, r.start)
 	e.Phases = phaseTexts(r.phases)
 	r.trace.describe(&e)

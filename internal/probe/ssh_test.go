@@ -198,6 +198,12 @@ func TestSSHLeavesNothingBehindAndTellsNoPassword(t *testing.T) {
 	out := talkRun(t, uptime.Monitor{Type: "ssh", Target: sshFake(host, "another", false, nil)(t), Config: json.RawMessage(config)})
 	check(t, out, uptime.VerdictDown, uptime.AuthFailed)
 	talkHidesSecrets(t, out)
+	out = talkRun(t, uptime.Monitor{Type: "ssh", Target: talkSays("SSH-2.0-\x1b[31m" + canary + "\r\n")(t), Config: json.RawMessage(config), Timeout: short})
+	check(t, out, uptime.VerdictDown, uptime.Timeout)
+	talkHidesSecrets(t, out)
+	if strings.Contains(out.Evidence.Protocol, "\x1b") {
+		t.Errorf("the evidence holds an escape: %q", out.Evidence.Protocol)
+	}
 }
 
 // FuzzSSH feeds a handshake whatever a server may say.
