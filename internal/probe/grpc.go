@@ -7,15 +7,20 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/grpclog"
 	health "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"vedette/internal/uptime"
@@ -96,28 +101,28 @@ func (c *grpcCheck) do(r *session) *fault {
 		conn, creds = secured, grpcSecured{creds}
 	}
 	handed := &handOver{Conn: conn}
-	client, err := c.client(r, handed, creds)
+	end := &grpcEnd{CodecV2: encoding.GetCodecV2(proto.Name)}
+	client, err := c.client(r, handed, creds, end)
 	if err != nil {
 		return unknown(uptime.InternalError, "The gRPC client cannot be made: %s.", clean(err.Error(), 150))
 	}
 	defer func() { _ = client.Close() }()
-	return c.call(r, client, handed)
+	return c.call(r, client, handed, end)
 }
 
 // client speaks on the connection handed over: it resolves nothing, knows no proxy,
 // and tries once.
-func (c *grpcCheck) client(r *session, handed *handOver, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+func (c *grpcCheck) client(r *session, handed *handOver, creds credentials.TransportCredentials, end *grpcEnd) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+r.target.hostHeader(),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return handed.dial() }),
 		grpc.WithTransportCredentials(creds), grpc.WithAuthority(r.target.hostHeader()), grpc.WithUserAgent(c.agent),
 		grpc.WithNoProxy(), grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithDisableHealthCheck(), grpc.WithIdleTimeout(0),
-		grpc.WithMaxHeaderListSize(grpcLimit), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcLimit)),
+		grpc.WithMaxHeaderListSize(grpcLimit), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcLimit), grpc.ForceCodecV2(end)), grpc.WithStatsHandler(end),
 		grpc.WithStaticConnWindowSize(grpcLimit), grpc.WithStaticStreamWindowSize(grpcLimit))
 }
 
 // call asks for the health and judges the answer.
-func (c *grpcCheck) call(r *session, client *grpc.ClientConn, handed *handOver) *fault {
-	var header, trailer metadata.MD
+func (c *grpcCheck) call(r *session, client *grpc.ClientConn, handed *handOver, end *grpcEnd) *fault {
 	// The server is not told when the check ends: it would give up at the same instant,
 	// and which of the two words came first would decide the reason.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
@@ -125,15 +130,15 @@ func (c *grpcCheck) call(r *session, client *grpc.ClientConn, handed *handOver) 
 	defer context.AfterFunc(r.ctx, cancel)()
 	begin := time.Now()
 	answer, err := health.NewHealthClient(client).Check(metadata.NewOutgoingContext(ctx, metadata.New(c.cfg.Headers)),
-		&health.HealthCheckRequest{Service: c.cfg.Service}, grpc.Header(&header), grpc.Trailer(&trailer))
+		&health.HealthCheckRequest{Service: c.cfg.Service})
 	r.phases.FirstByte = time.Since(begin)
 	if err != nil {
-		// What comes from a gRPC server has headers or trailers; the rest is what the
-		// library makes of a connection that broke or of a server that is none.
-		if len(header) == 0 && len(trailer) == 0 || r.ctx.Err() != nil {
-			return r.talkFault(handed.cause(grpcText(err)), "the answer of the health service")
+		// The rest is what the library makes of a connection that broke, of a server that
+		// is none, and of an answer that cannot be read.
+		if end.said() && r.ctx.Err() == nil {
+			return c.refused(status.Convert(err))
 		}
-		return c.refused(status.Convert(err))
+		return r.talkFault(handed.cause(grpcText(err)), "the answer of the health service")
 	}
 	r.seen.Protocol = "gRPC"
 	r.seen.Body = answer.GetStatus().String()
@@ -169,6 +174,47 @@ func (c *grpcCheck) refused(s *status.Status) *fault {
 	}
 	return down(uptime.NotReady, "The health service answers with an error: %s: %s.", s.Code(), said)
 }
+
+// grpcEnd tells a status that the server gave from one that the library made up. The
+// server's comes in trailers, and is not the call's where the message before them could
+// not be read: it is no health, or packed, though we never say that we unpack.
+type grpcEnd struct {
+	encoding.CodecV2
+	ended, packed, unread atomic.Bool
+}
+
+// said reports whether the call's status is the server's own.
+func (e *grpcEnd) said() bool { return e.ended.Load() && !e.packed.Load() && !e.unread.Load() }
+
+// Name implements encoding.CodecV2. It is what would follow application/grpc+ in the
+// type of our request, where everyone knows it.
+func (*grpcEnd) Name() string { return "" }
+
+// Unmarshal implements encoding.CodecV2.
+func (e *grpcEnd) Unmarshal(b mem.BufferSlice, v any) error {
+	err := e.CodecV2.Unmarshal(b, v)
+	e.unread.Store(err != nil)
+	return err
+}
+
+// HandleRPC implements stats.Handler.
+func (e *grpcEnd) HandleRPC(_ context.Context, s stats.RPCStats) {
+	switch s := s.(type) {
+	case *stats.InHeader:
+		e.packed.Store(s.Compression != "" && s.Compression != encoding.Identity)
+	case *stats.InTrailer:
+		e.ended.Store(true)
+	}
+}
+
+// TagRPC implements stats.Handler.
+func (e *grpcEnd) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// TagConn implements stats.Handler.
+func (e *grpcEnd) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (e *grpcEnd) HandleConn(context.Context, stats.ConnStats) {}
 
 // grpcSecured are credentials for a connection on which TLS stands already.
 type grpcSecured struct {

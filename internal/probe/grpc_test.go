@@ -1,10 +1,12 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -21,6 +24,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -112,6 +116,10 @@ func TestGRPC(t *testing.T) {
 	}
 	brokerServeOn(t, plainTLS, brokerSilent)
 	address := func(s *httptest.Server) string { return s.Listener.Addr().String() }
+	const serving = "\x00\x00\x00\x00\x02\x08\x01"
+	answers := func(say func(*http2.Framer), then func(net.Conn), more ...string) string {
+		return brokerServe(t, grpcAnswersWith(say, then, more...))
+	}
 	brokerCases(t, "grpc", map[string]brokerCase{
 		"a server that serves is up":             {target: plain, verdict: up},
 		"a service that serves is up":            {target: plain, config: `{"service":"shop.Orders"}`, verdict: up},
@@ -140,6 +148,17 @@ func TestGRPC(t *testing.T) {
 		"silent after the settings":              {target: brokerServe(t, grpcSettings(brokerSilent)), timeout: short, verdict: down, reason: uptime.Timeout},
 		"closed without an answer":               {target: brokerServe(t, brokerCloses), verdict: down, reason: uptime.ConnClosed},
 		"closed after the settings":              {target: brokerServe(t, grpcSettings(func(net.Conn) {})), verdict: down, reason: uptime.ConnClosed},
+		"a bare answer is up":                    {target: answers(grpcMessage(serving, true), brokerSilent), verdict: up},
+		"silent after the head":                  {target: answers(func(*http2.Framer) {}, brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
+		"silent after the message":               {target: answers(grpcMessage(serving, false), brokerSilent), timeout: short, verdict: down, reason: uptime.Timeout},
+		"closed after the head":                  {target: answers(func(*http2.Framer) {}, testenv.HangUp), verdict: down, reason: uptime.ConnClosed},
+		"closed in the message":                  {target: answers(grpcMessage(serving[:6], false), testenv.HangUp), verdict: down, reason: uptime.ConnClosed},
+		"reset in the message":                   {target: answers(grpcMessage(serving[:6], false), testenv.Reset), verdict: down, reason: uptime.ConnReset},
+		"a stream broken off is protocol":        {target: answers(func(f *http2.Framer) { _ = f.WriteRSTStream(1, http2.ErrCodeInternal) }, brokerSilent), verdict: down, reason: uptime.Protocol, says: "RST_STREAM"},
+		"an end without trailers is protocol":    {target: answers(func(f *http2.Framer) { _ = f.WriteData(1, true, []byte(serving)) }, brokerSilent), verdict: down, reason: uptime.Protocol},
+		"a message that claims 2 GiB":            {target: answers(grpcMessage("\x00\x7f\xff\xff\xff", false), brokerSilent), verdict: down, reason: uptime.Protocol, says: "larger"},
+		"a message that is no health":            {target: answers(grpcMessage("\x00\x00\x00\x00\x02\xff\xff", true), brokerSilent), verdict: down, reason: uptime.Protocol},
+		"a packed message":                       {target: answers(grpcMessage("\x01\x00\x00\x00\x02\x08\x01", true), brokerSilent, "grpc-encoding", "zstd"), verdict: down, reason: uptime.Protocol, says: "zstd"},
 		"frames of no known type without end":    {target: brokerServe(t, grpcSettings(brokerRepeats("", "\x00\x40\x00\x5f\x00\x00\x00\x00\x00"+strings.Repeat("x", 16384)))), verdict: down, reason: uptime.Protocol},
 		"pings without end":                      {target: brokerServe(t, grpcSettings(brokerRepeats("", strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x00pingping", 1000)))), verdict: down, reason: uptime.Protocol},
 		"a frame larger than agreed is protocol": {target: brokerServe(t, brokerSays("\xff\xff\xff\x04\x00\x00\x00\x00\x00")), verdict: down, reason: uptime.Protocol},
@@ -157,6 +176,47 @@ func grpcSettings(then func(net.Conn)) func(net.Conn) {
 		_, _ = c.Read(make([]byte, 4096))
 		then(c)
 	}
+}
+
+// grpcAnswersWith begins as a server of HTTP/2 does, waits for the call, and sends the
+// head of an answer and then what say writes of it.
+func grpcAnswersWith(say func(*http2.Framer), then func(net.Conn), more ...string) func(net.Conn) {
+	return func(c net.Conn) {
+		f := http2.NewFramer(c, c)
+		_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+		_ = f.WriteSettings()
+		for called := false; !called; {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			_, called = frame.(*http2.HeadersFrame)
+		}
+		head := append([]string{":status", "200", "content-type", "application/grpc"}, more...)
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: grpcHead(head...), EndHeaders: true})
+		say(f)
+		then(c)
+	}
+}
+
+// grpcMessage is a message of an answer, and with ends the trailers of one that went well.
+func grpcMessage(b string, ends bool) func(*http2.Framer) {
+	return func(f *http2.Framer) {
+		_ = f.WriteData(1, false, []byte(b))
+		if ends {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: grpcHead("grpc-status", "0"), EndHeaders: true, EndStream: true})
+		}
+	}
+}
+
+// grpcHead packs names and values of a header in turn.
+func grpcHead(pairs ...string) []byte {
+	var b bytes.Buffer
+	e := hpack.NewEncoder(&b)
+	for i := 0; i < len(pairs); i += 2 {
+		_ = e.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return b.Bytes()
 }
 
 func TestGRPCRefusesAConfigThatCannotBeRun(t *testing.T) {
