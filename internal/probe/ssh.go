@@ -147,10 +147,14 @@ func (c *sshCheck) agree(r *session, conn net.Conn) *fault {
 		return nil
 	case errors.Is(err, errKnown):
 		return nil
-	case asked.Load() && r.ctx.Err() == nil && !isTimeout(err) && !isReset(err) && !errors.Is(err, io.EOF):
+	case !asked.Load():
+		return r.talkFault(err, "the key exchange")
+	}
+	f := r.talkFault(err, "its answer to the login")
+	if f.reason == uptime.Protocol && !errors.Is(err, errTooMuch) { // what the library has no type for
 		return authFailed("it takes none of the ways to log in that the monitor has")
 	}
-	return r.talkFault(err, "the key exchange")
+	return f
 }
 
 // sshHostKeys are the types of host keys in the order of OpenSSH's own client, so

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +95,46 @@ func sshFake(host ssh.Signer, password string, interactive bool, after func(ssh.
 	})
 }
 
+// sshCut is a server that is cut off in the middle of its answer to a login.
+func sshCut(host ssh.Signer) func(*testing.T) string {
+	return talker(func(c net.Conn) {
+		cut := &sshCutConn{Conn: c}
+		config := &ssh.ServerConfig{PasswordCallback: func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) {
+			cut.now.Store(true)
+			return nil, nil
+		}}
+		config.AddHostKey(host)
+		_, _, _, _ = ssh.NewServerConn(cut, config)
+	})
+}
+
+// sshCutConn ends in the middle of what is written once now is set.
+type sshCutConn struct {
+	net.Conn
+	now atomic.Bool
+}
+
+// Write implements io.Writer.
+func (c *sshCutConn) Write(b []byte) (int, error) {
+	if !c.now.Load() {
+		return c.Conn.Write(b)
+	}
+	_, _ = c.Conn.Write(b[:3])
+	return 0, net.ErrClosed
+}
+
+// sshAsks is a server that asks for the password again and again, at length.
+func sshAsks(host ssh.Signer) func(*testing.T) string {
+	config := &ssh.ServerConfig{KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (_ *ssh.Permissions, err error) {
+		for err == nil {
+			_, err = ask("", strings.Repeat("x", 100_000), []string{"Password: "}, []bool{false})
+		}
+		return nil, err
+	}}
+	config.AddHostKey(host)
+	return talker(func(c net.Conn) { _, _, _, _ = ssh.NewServerConn(c, config) })
+}
+
 func TestSSH(t *testing.T) {
 	t.Parallel()
 	up, down := uptime.VerdictUp, uptime.VerdictDown
@@ -127,6 +168,8 @@ func TestSSH(t *testing.T) {
 		"OpenSSH refuses a password":           {server: at(sshd.Addr), config: `{"username":"root","password":"wrong-word"}`, verdict: down, reason: uptime.AuthFailed},
 		"a wrong password":                     {server: sshFake(hostSigner, "s3cret-word", false, nil), config: word("wrong-word"), verdict: down, reason: uptime.AuthFailed},
 		"a wrong answer":                       {server: sshFake(hostSigner, "s3cret-word", true, nil), config: word("wrong-word"), verdict: down, reason: uptime.AuthFailed},
+		"questions without end":                {server: sshAsks(hostSigner), config: word("s3cret-word"), verdict: down, reason: uptime.Protocol},
+		"a close in the login":                 {server: sshCut(hostSigner), config: word("s3cret-word"), verdict: down, reason: uptime.ConnClosed},
 		"no password over old algorithms":      {server: at(old.Addr), config: word("s3cret-word"), verdict: down, reason: uptime.Protocol},
 		"nothing listens":                      {server: talkClosed, verdict: down, reason: uptime.ConnRefused},
 		"silence":                              {server: talkSilent, timeout: short, verdict: down, reason: uptime.Timeout},
