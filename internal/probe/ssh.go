@@ -2,6 +2,7 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -80,9 +81,18 @@ func compileSSH(b *builder, cfg *sshConfig) *sshCheck {
 	return c
 }
 
+// maxQuestions is how many questions are answered at once: a server may ask for 50,000
+// in one message, and the answer would hold the password as often.
+const maxQuestions = 16
+
+var errQuestions = fmt.Errorf("more than %d questions", maxQuestions)
+
 // answer gives the password to each hidden question of keyboard-interactive, which is
 // all that a server with PAM may offer.
 func (c *sshCheck) answer(_, _ string, questions []string, echo []bool) ([]string, error) {
+	if len(questions) > maxQuestions {
+		return nil, errQuestions
+	}
 	out := make([]string, len(questions))
 	for i := range questions {
 		if !echo[i] {
@@ -151,7 +161,7 @@ func (c *sshCheck) agree(r *session, conn net.Conn) *fault {
 		return r.talkFault(err, "the key exchange")
 	}
 	f := r.talkFault(err, "its answer to the login")
-	if f.reason == uptime.Protocol && !errors.Is(err, errTooMuch) { // what the library has no type for
+	if f.reason == uptime.Protocol && !errors.Is(err, errTooMuch) && !errors.Is(err, errQuestions) { // what the library has no type for
 		return authFailed("it takes none of the ways to log in that the monitor has")
 	}
 	return f

@@ -123,11 +123,12 @@ func (c *sshCutConn) Write(b []byte) (int, error) {
 	return 0, net.ErrClosed
 }
 
-// sshAsks is a server that asks for the password again and again, at length.
-func sshAsks(host ssh.Signer) func(*testing.T) string {
+// sshAsks is a server that asks so many questions again and again, after so many bytes
+// of instructions.
+func sshAsks(host ssh.Signer, questions, instructions int) func(*testing.T) string {
 	config := &ssh.ServerConfig{KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (_ *ssh.Permissions, err error) {
 		for err == nil {
-			_, err = ask("", strings.Repeat("x", 100_000), []string{"Password: "}, []bool{false})
+			_, err = ask("", strings.Repeat("x", instructions), make([]string, questions), make([]bool, questions))
 		}
 		return nil, err
 	}}
@@ -168,7 +169,7 @@ func TestSSH(t *testing.T) {
 		"OpenSSH refuses a password":           {server: at(sshd.Addr), config: `{"username":"root","password":"wrong-word"}`, verdict: down, reason: uptime.AuthFailed},
 		"a wrong password":                     {server: sshFake(hostSigner, "s3cret-word", false, nil), config: word("wrong-word"), verdict: down, reason: uptime.AuthFailed},
 		"a wrong answer":                       {server: sshFake(hostSigner, "s3cret-word", true, nil), config: word("wrong-word"), verdict: down, reason: uptime.AuthFailed},
-		"questions without end":                {server: sshAsks(hostSigner), config: word("s3cret-word"), verdict: down, reason: uptime.Protocol},
+		"questions without end":                {server: sshAsks(hostSigner, 1, 100_000), config: word("s3cret-word"), verdict: down, reason: uptime.Protocol},
 		"a close in the login":                 {server: sshCut(hostSigner), config: word("s3cret-word"), verdict: down, reason: uptime.ConnClosed},
 		"no password over old algorithms":      {server: at(old.Addr), config: word("s3cret-word"), verdict: down, reason: uptime.Protocol},
 		"nothing listens":                      {server: talkClosed, verdict: down, reason: uptime.ConnRefused},
@@ -247,6 +248,15 @@ func TestSSHLeavesNothingBehindAndTellsNoPassword(t *testing.T) {
 	if strings.Contains(out.Evidence.Protocol, "\x1b") {
 		t.Errorf("the evidence holds an escape: %q", out.Evidence.Protocol)
 	}
+}
+
+// A message may hold 50,000 hidden questions, each of which wants the password.
+func TestSSHIsFrugal(t *testing.T) {
+	_, _, host := sshKey(t)
+	dbFrugal(t, "ssh", dbCase{
+		target: sshAsks(host, 10_000, 0)(t), config: map[string]any{"username": "monitor", "password": strings.Repeat("x", 1024)},
+		verdict: uptime.VerdictDown, reason: uptime.Protocol,
+	})
 }
 
 // FuzzSSH feeds a handshake whatever a server may say.
