@@ -11,8 +11,14 @@ import (
 	"vedette/internal/uptime"
 )
 
-// rabbitFrame bounds one frame of a server, in bytes.
-const rabbitFrame = 128 << 10
+const (
+	// rabbitFrame bounds one frame of a server, in bytes.
+	rabbitFrame = 128 << 10
+	// rabbitLimit bounds all that a server says, in bytes; RabbitMQ says less than a
+	// thousand. The driver does not hold a table to the frame that it stands in, and
+	// makes as many as seventy bytes of one.
+	rabbitLimit = 32 << 10
+)
 
 // rabbitConfig is the config of a RabbitMQ monitor.
 type rabbitConfig struct {
@@ -58,7 +64,7 @@ func (c *rabbitConfig) do(r *session) *fault {
 	if f != nil {
 		return f
 	}
-	handed := &handOver{Conn: conn}
+	handed := &handOver{Conn: &boundedConn{Conn: conn, left: rabbitLimit}}
 	begin := time.Now()
 	// The library would lift the session's deadline once it is logged in: it sees a
 	// connection that has none.
@@ -102,6 +108,9 @@ var errNotAMQP = errors.New("the answer is not AMQP")
 // rabbitFault is talkFault for what the library makes of a refusal.
 func rabbitFault(r *session, handed *handOver, err error, what string) *fault {
 	cause := handed.cause(err)
+	if errors.Is(cause, errTooMuch) {
+		return down(uptime.Protocol, "The server sent more than %d bytes where %s was due.", rabbitLimit, what)
+	}
 	// AMQP 0-9-1 §4.2.1 has no answer that refuses a login; a server just hangs up.
 	// RabbitMQ does after 3 s of silence.
 	if errors.Is(err, amqp.ErrCredentials) && (errors.Is(cause, io.EOF) || isReset(cause)) {

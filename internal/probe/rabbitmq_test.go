@@ -307,3 +307,21 @@ func TestRabbitMQLeavesNothingBehind(t *testing.T) {
 		brokerCase{target: brokerServe(t, brokerSays(strings.Repeat(rabbitMethod(0, 10, 41, "\x00"), 3))), config: login},
 	)
 }
+
+func TestRabbitMQIsFrugal(t *testing.T) {
+	login := map[string]any{"username": "probe", "password": dbCanary}
+	// start is connection.start up to its table, with lengths of what there is not.
+	const start = "\x01\x00\x00\x00\x00\x0f\xa0\x00\x0a\x00\x0a\x00\x09"
+	tables := strings.Repeat("F\x00\x00\x00\x03\x01aV", 3800)
+	array := string(binary.BigEndian.AppendUint32([]byte("\x01aA"), uint32(len(tables)))) + tables
+	table := string(binary.BigEndian.AppendUint32(nil, uint32(len(array)))) + array
+	for name, tt := range map[string]dbCase{
+		"a table that claims 2 GiB": {serve: dbEndless(start+"\x7f\xff\xff\xff", "\x01aV"), reason: uptime.Protocol},
+		"a table of many tables":    {serve: dbSays(start + table + "\x00\x00\x00\x05PLAIN\x00\x00\x00\x05en_US\xce"), timeout: short, reason: uptime.Timeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.config, tt.verdict = login, uptime.VerdictDown
+			dbFrugal(t, "rabbitmq", tt)
+		})
+	}
+}
