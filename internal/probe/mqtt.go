@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -234,9 +236,10 @@ func (t *mqttTalk) receive() (packets.Packet, error) { return readMQTT(t.in, t.v
 var errMQTTLarge = errors.New("a packet larger than a check reads")
 
 // readMQTT reads one packet that a broker may send. The library would take the length
-// that a peer claims at its word, so it gets only what is here.
+// that a peer claims at its word, so it gets only what is here, and in the form of
+// 3.1.1: of properties it makes twenty times their bytes, and nobody looks at them.
 func readMQTT(in *bufio.Reader, version byte) (packets.Packet, error) {
-	pk := packets.Packet{ProtocolVersion: version}
+	pk := packets.Packet{ProtocolVersion: 4}
 	first, err := in.ReadByte()
 	if err != nil {
 		return pk, err
@@ -251,10 +254,14 @@ func readMQTT(in *bufio.Reader, version byte) (packets.Packet, error) {
 	if n > mqttLimit {
 		return pk, errMQTTLarge
 	}
-	pk.FixedHeader.Remaining = n
 	body := make([]byte, n)
 	if _, err := io.ReadFull(in, body); err != nil {
 		return pk, err
+	}
+	if version == 5 {
+		if body, err = pruneMQTT(&pk, body); err != nil {
+			return pk, err
+		}
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Connack:
@@ -271,4 +278,41 @@ func readMQTT(in *bufio.Reader, version byte) (packets.Packet, error) {
 		err = fmt.Errorf("a packet of type %d, which no broker sends here", pk.FixedHeader.Type)
 	}
 	return pk, err
+}
+
+var errMQTTProperties = errors.New("a packet whose properties are cut")
+
+// pruneMQTT takes the properties out of the body of a packet of version 5 and notes a
+// reason code that 3.1.1 lacks.
+func pruneMQTT(pk *packets.Packet, body []byte) ([]byte, error) {
+	at, must := 2, true // where they begin, and whether there are any
+	switch pk.FixedHeader.Type {
+	case packets.Connack: // a broker that knows no version 5 refuses it in the form it knows
+		must = len(body) < 2 || body[1] == 0
+	case packets.Publish:
+		if len(body) >= 2 {
+			at += int(binary.BigEndian.Uint16(body))
+		}
+		if pk.FixedHeader.Qos > 0 {
+			at += 2
+		}
+	case packets.Puback: // MQTT 5 §3.4.2.1: both may be left out, or the properties only
+		at, must = 3, false
+	case packets.Disconnect: // §3.14.2.1: the same
+		at, must = 1, false
+	}
+	if !must && at <= len(body) {
+		pk.ReasonCode = body[at-1]
+	}
+	if at >= len(body) {
+		if must {
+			return nil, errMQTTProperties
+		}
+		return body, nil
+	}
+	n, size, err := packets.DecodeLength(bytes.NewReader(body[at:]))
+	if err != nil || n > len(body)-at-size {
+		return nil, errMQTTProperties
+	}
+	return slices.Delete(body, at, at+size+n), nil
 }

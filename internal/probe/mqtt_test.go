@@ -120,9 +120,13 @@ func TestMQTT(t *testing.T) {
 		"a subscription that is wrong in version 5":     {target: mqttScript(t, welcome5, "\x90\x04\x00\x01\x00\x8f"), config: `{"version":"5","topic":"a"}`, verdict: down, reason: uptime.Protocol},
 		"a broker that is not available is not_ready":   {target: mqttScript(t, "\x20\x02\x00\x03"), verdict: down, reason: uptime.NotReady},
 		"a busy broker is not_ready":                    {target: mqttScript(t, "\x20\x03\x00\x89\x00"), config: `{"version":"5"}`, verdict: down, reason: uptime.NotReady},
-		"a broker that shuts down in between":           {target: mqttScript(t, welcome5, "\xe0\x01\x8b\xe0\x02\x8b\x00"), config: `{"version":"5","topic":"a"}`, verdict: down, reason: uptime.Protocol},
+		"a broker that shuts down in between":           {target: mqttScript(t, welcome5, "\xe0\x01\x8b"), config: `{"version":"5","topic":"a"}`, verdict: down, reason: uptime.NotReady},
 		"a broker that says goodbye in between":         {target: mqttScript(t, welcome5, "\xe0\x02\x8b\x00"), config: `{"version":"5","topic":"a"}`, verdict: down, reason: uptime.NotReady},
 		"another version is said to be":                 {target: mqttScript(t, "\x20\x02\x00\x01"), verdict: down, reason: uptime.Protocol, says: "this version"},
+		"a broker that knows 3.1.1 only":                {target: mqttScript(t, "\x20\x02\x00\x01"), config: `{"version":"5"}`, verdict: down, reason: uptime.Protocol, says: "this version"},
+		"a welcome of 3.1.1 in version 5":               {target: mqttScript(t, welcome), config: `{"version":"5"}`, verdict: down, reason: uptime.Protocol},
+		"properties are passed":                         {target: mqttScript(t, "\x20\x06\x00\x00\x03\x21\x00\x14", "\x90\x09\x00\x01\x05\x26\x00\x00\x00\x00\x00\x30\x08\x00\x01a\x03\x0b\x80\x01y"), config: `{"version":"5","topic":"a"}`, assertions: message("y"), verdict: up},
+		"properties that are cut":                       {target: mqttScript(t, welcome5, "\x90\x04\x00\x01\x07\x00"), config: `{"version":"5","topic":"a"}`, verdict: down, reason: uptime.Protocol, says: "properties"},
 		"a client id that is not allowed":               {target: mqttScript(t, "\x20\x02\x00\x02"), verdict: down, reason: uptime.Protocol, says: "client id"},
 		"no message on the topic is timeout":            {target: open, config: `{"topic":"cellar/lamp"}`, timeout: 2 * short, verdict: down, reason: uptime.Timeout, says: "cellar/lamp"},
 		"another message than asserted":                 {target: open, config: `{"topic":"cellar/pump"}`, assertions: message("off"), verdict: down, reason: uptime.Keyword},
@@ -173,6 +177,25 @@ func TestMQTTLeavesNothingBehind(t *testing.T) {
 		brokerCase{target: mqttScript(t, "\x20\x02\x00\x00"), config: `{"topic":"a"}`},
 		brokerCase{target: mqttScript(t, "\x20\x02\x00\x05")},
 	)
+}
+
+// mqttMessage is a message of version 5 on the topic a, with properties of n bytes.
+func mqttMessage(property string, n int) string {
+	length := func(n int) string { return string([]byte{byte(n) | 0x80, byte(n>>7) | 0x80, byte(n >> 14)}) }
+	properties := strings.Repeat(property, n/len(property))
+	body := "\x00\x01a" + length(len(properties)) + properties + "x"
+	return "\x30" + length(len(body)) + body
+}
+
+func TestMQTTIsFrugal(t *testing.T) {
+	for name, property := range map[string]string{"user properties": "\x26\x00\x00\x00\x00", "subscription identifiers": "\x0b\x01"} {
+		t.Run(name, func(t *testing.T) {
+			dbFrugal(t, "mqtt", dbCase{
+				serve:  dbSays("\x20\x03\x00\x00\x00", "\x90\x04\x00\x01\x00\x00"+mqttMessage(property, mqttLimit/2)),
+				config: map[string]any{"version": "5", "topic": "a"}, verdict: uptime.VerdictUp,
+			})
+		})
+	}
 }
 
 // FuzzMQTT reads whatever a broker may send.
