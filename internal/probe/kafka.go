@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	kafkaLimit = 1 << 20 // bytes of one answer
+	kafkaLimit    = 64 << 10 // bytes of one answer; those of Kafka 4 have some hundred
+	metadataLimit = 1 << 20  // bytes of one to Metadata: a topic of 17,000 partitions
 
 	// metadataKeepsOff is the version of Metadata that can be told not to make the
 	// topic it asks for (KIP-204, Kafka 1.0; version 4 since 0.11).
@@ -183,41 +184,34 @@ func (t *kafkaTalk) look() *fault {
 		topic.Topic = kmsg.StringPtr(t.Topic)
 		request.Topics = append(request.Topics, topic)
 	}
-	answer, err := t.call(request)
-	if err != nil {
+	var metadata kafkaMetadata
+	if err := t.exchange(request, &metadata); err != nil {
 		return t.talkFault(err, "the answer to Metadata")
 	}
-	metadata := answer.(*kmsg.MetadataResponse)
-	t.setNumber("brokers", float64(len(metadata.Brokers)))
-	if len(metadata.Brokers) == 0 || metadata.ControllerID < 0 && metadata.Version > 0 {
-		return down(uptime.NotReady, "The cluster has %d brokers and no controller.", len(metadata.Brokers))
+	t.setNumber("brokers", float64(metadata.brokers))
+	if metadata.brokers == 0 || metadata.controller < 0 {
+		return down(uptime.NotReady, "The cluster has %d brokers and no controller.", metadata.brokers)
 	}
 	if t.Topic == "" {
 		return nil
 	}
-	return t.judgeTopic(metadata.Topics)
+	return t.judgeTopic(&metadata)
 }
 
-func (t *kafkaTalk) judgeTopic(topics []kmsg.MetadataResponseTopic) *fault {
-	if len(topics) != 1 {
-		return down(uptime.Protocol, "The broker was asked for one topic and told of %d.", len(topics))
+func (t *kafkaTalk) judgeTopic(m *kafkaMetadata) *fault {
+	if m.topics != 1 {
+		return down(uptime.Protocol, "The broker was asked for one topic and told of %d.", m.topics)
 	}
-	err := kerr.ErrorForCode(topics[0].ErrorCode)
+	err := kerr.ErrorForCode(m.err)
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return down(uptime.AuthFailed, "The broker does not let us see the topic %s.", clean(t.Topic, 100))
 	case err != nil:
 		return down(uptime.NotReady, "The topic %s is not there: %s.", clean(t.Topic, 100), kafkaText(err))
 	}
-	leaderless := 0
-	for _, p := range topics[0].Partitions {
-		if p.Leader < 0 {
-			leaderless++
-		}
-	}
-	t.setNumber("partitions", float64(len(topics[0].Partitions)))
-	if leaderless > 0 {
-		return down(uptime.NotReady, "%d of %d partitions of the topic %s have no leader.", leaderless, len(topics[0].Partitions), clean(t.Topic, 100))
+	t.setNumber("partitions", float64(m.partitions))
+	if m.leaderless > 0 {
+		return down(uptime.NotReady, "%d of %d partitions of the topic %s have no leader.", m.leaderless, m.partitions, clean(t.Topic, 100))
 	}
 	return nil
 }
@@ -230,34 +224,44 @@ func kafkaText(err error) string {
 	return err.Error()
 }
 
-// call sends a request in the newest version that both sides know, and reads its
-// answer.
+// call is exchange with the library's kind of answer.
 func (t *kafkaTalk) call(request kmsg.Request) (kmsg.Response, error) {
+	answer := request.ResponseKind()
+	return answer, t.exchange(request, answer)
+}
+
+// exchange sends a request in the newest version that both sides know, and reads its
+// answer.
+func (t *kafkaTalk) exchange(request kmsg.Request, answer kmsg.Response) error {
 	if t.versions != nil {
 		known, ok := t.versions[request.Key()]
-		if !ok || known.MinVersion > request.MaxVersion() {
-			return nil, fmt.Errorf("the broker has no %s that is known here", kmsg.NameForKey(request.Key()))
+		if !ok || known.MinVersion > answer.MaxVersion() {
+			return fmt.Errorf("the broker has no %s that is known here", kmsg.NameForKey(request.Key()))
 		}
-		request.SetVersion(min(known.MaxVersion, request.MaxVersion()))
+		request.SetVersion(min(known.MaxVersion, answer.MaxVersion()))
 	}
+	answer.SetVersion(request.GetVersion())
 	t.calls++
 	message := kmsg.NewRequestFormatter(kmsg.FormatterClientID("vedette")).AppendRequest(nil, request, t.calls)
 	if _, err := t.conn.Write(message); err != nil {
-		return nil, err
+		return err
 	}
-	answer := request.ResponseKind()
-	return answer, readKafka(t.conn, t.calls, answer)
+	return readKafka(t.conn, t.calls, answer)
 }
 
 // readKafka reads the answer to call number call. The length is bounded before it is
 // believed.
 func readKafka(r io.Reader, call int32, answer kmsg.Response) error {
+	limit := int32(kafkaLimit)
+	if answer.Key() == kmsg.Metadata.Int16() {
+		limit = metadataLimit
+	}
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
 	}
 	size, number := int32(binary.BigEndian.Uint32(head[:4])), int32(binary.BigEndian.Uint32(head[4:]))
-	if size < 4 || size > kafkaLimit || number != call {
+	if size < 4 || size > limit || number != call {
 		return fmt.Errorf("an answer of %d bytes to call %d, which was not made", size, number)
 	}
 	body := make([]byte, size-4)

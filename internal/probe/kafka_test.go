@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,21 +194,99 @@ func TestKafkaLeavesNothingBehind(t *testing.T) {
 	)
 }
 
-// FuzzKafka reads whatever a broker may answer.
+// kafkaTells is a broker that knows requests up to version newest, and answers
+// ApiVersions and then Metadata with body.
+func kafkaTells(newest int16, body string) func(net.Conn) {
+	return func(c net.Conn) {
+		hello := kmsg.NewApiVersionsResponse()
+		for key := range int16(40) {
+			k := kmsg.NewApiVersionsResponseApiKey()
+			k.ApiKey, k.MaxVersion = key, newest
+			hello.ApiKeys = append(hello.ApiKeys, k)
+		}
+		for _, answer := range []string{string(hello.AppendTo(nil)), body} {
+			var head [12]byte
+			if _, err := io.ReadFull(c, head[:]); err != nil {
+				return
+			}
+			_, _ = io.CopyN(io.Discard, c, int64(binary.BigEndian.Uint32(head[:])-8))
+			message := binary.BigEndian.AppendUint32(nil, uint32(len(answer)+4))
+			_, _ = c.Write(append(append(message, head[8:]...), answer...))
+		}
+		brokerSilent(c)
+	}
+}
+
+func TestKafkaIsFrugal(t *testing.T) {
+	count := func(n int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(n))) }
+	const (
+		broker = "\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01h\x00\x00\x00\x01\xff\xff\x00\x00\x00\x00"
+		topics = 50_000 // half a MiB
+	)
+	tags := strings.Builder{}
+	for i := range 100_000 {
+		tags.Write(binary.AppendUvarint(nil, uint64(i)))
+		tags.WriteByte(0)
+	}
+	for name, tt := range map[string]dbCase{
+		"topics that nobody asked for": {serve: kafkaTells(1, broker+count(topics)+strings.Repeat("\x00\x00\x00\x00\x00\x00\x00\x00\x00", topics)), verdict: uptime.VerdictUp},
+		"topics that are only claimed": {serve: kafkaTells(1, broker+count(topics)+strings.Repeat("\xff", 5*topics)), verdict: uptime.VerdictDown, reason: uptime.Protocol},
+		"tags of no meaning":           {serve: kafkaTells(9, "\x00\x00\x00\x00\x00\x02\x00\x00\x00\x01\x02h\x00\x00\x00\x01\x00\xa0\x8d\x06"+tags.String()+"\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00"), verdict: uptime.VerdictUp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.config = map[string]any{}
+			dbFrugal(t, "kafka", tt)
+		})
+	}
+}
+
+// FuzzKafka reads whatever a broker may answer, and as the library does where that
+// reads it at all.
 func FuzzKafka(f *testing.F) {
-	metadata := kmsg.NewMetadataResponse()
-	kafkaCluster(&metadata)
-	for _, version := range []int16{0, 4, 12} {
+	for version := range new(kafkaMetadata).MaxVersion() + 1 {
+		metadata := kmsg.NewMetadataResponse()
+		kafkaCluster(&metadata)
 		metadata.SetVersion(version)
-		body := metadata.AppendTo([]byte{0}) // without tags in the header
+		metadata.Brokers[1].Rack, metadata.ClusterID = kmsg.StringPtr("cellar"), kmsg.StringPtr("shop")
+		metadata.UnknownTags.Set(7, []byte("seven"))
+		p := metadata.Topics[0].Partitions
+		p[0].Replicas, p[1].ISR, p[2].OfflineReplicas, p[3].Leader = []int32{1, 2}, []int32{1}, []int32{2}, -1
+		var head []byte
+		if metadata.IsFlexible() {
+			head = []byte{0} // no tags
+		}
+		body := metadata.AppendTo(head)
 		f.Add(append(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4)), append([]byte{0, 0, 0, 1}, body...)...), version)
 	}
 	f.Add([]byte("\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x7f\xff\xff\xff"), int16(1))
 	f.Fuzz(func(t *testing.T, b []byte, version int16) {
-		answer := kmsg.NewPtrMetadataResponse()
+		var answer kafkaMetadata
 		answer.SetVersion(min(max(version, 0), answer.MaxVersion()))
-		if readKafka(bytes.NewReader(b), 1, answer) == nil && len(answer.Brokers) > len(b) {
-			t.Fatalf("%d brokers in %d bytes", len(answer.Brokers), len(b))
+		err := readKafka(bytes.NewReader(b), 1, &answer)
+		if err == nil && answer.brokers+answer.topics+answer.partitions > len(b) {
+			t.Fatalf("%d brokers in %d bytes", answer.brokers, len(b))
+		}
+		whole := kmsg.NewPtrMetadataResponse()
+		whole.SetVersion(answer.Version)
+		if readKafka(bytes.NewReader(b), 1, whole) != nil {
+			return
+		}
+		want := kafkaMetadata{MetadataResponse: answer.MetadataResponse, brokers: len(whole.Brokers), topics: len(whole.Topics)}
+		if answer.Version > 0 {
+			want.controller = whole.ControllerID
+		}
+		for i, topic := range whole.Topics {
+			if want.partitions += len(topic.Partitions); i == 0 {
+				want.err = topic.ErrorCode
+			}
+			for _, p := range topic.Partitions {
+				if p.Leader < 0 {
+					want.leaderless++
+				}
+			}
+		}
+		if err != nil || !reflect.DeepEqual(answer, want) {
+			t.Fatalf("version %d of %q: %+v, %v, want %+v", answer.Version, b, answer, err, want)
 		}
 	})
 }
