@@ -83,8 +83,11 @@ func (c *rabbitConfig) do(r *session) *fault {
 	if c.Queue != "" {
 		f = c.look(r, client, handed)
 	}
-	_ = conn.SetDeadline(earlier(r.deadline, time.Now().Add(farewell)))
+	r.complete = f == nil && r.ctx.Err() == nil // a deadline that passes now would speak of the goodbye
+	begin = time.Now()
+	_ = conn.SetDeadline(earlier(r.deadline, begin.Add(farewell)))
 	_ = client.Close()
+	r.waited += time.Since(begin)
 	return f
 }
 

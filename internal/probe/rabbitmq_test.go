@@ -236,6 +236,7 @@ func TestRabbitMQ(t *testing.T) {
 	server, ca := brokerTLS(t)
 	trusted := map[string]any{"ca_pem": ca}
 	plain, loud, secure := rabbitFake{}.serve(t, nil), rabbitFake{loudly: true}.serve(t, nil), rabbitFake{}.serve(t, server)
+	rude := rabbitFake{greets: brokerSilent}.serve(t, nil)
 	login := func(more string) string { return `{"username":"probe","password":"canary-right"` + more + `}` }
 	const wrong = `{"username":"probe","password":"canary-wrong"}`
 	count := func(source, op string, n int) []uptime.Assertion {
@@ -250,7 +251,8 @@ func TestRabbitMQ(t *testing.T) {
 		"the consumers of a queue":               {target: plain, config: login(`,"queue":"orders"`), assertions: count("consumers", "ge", 1), verdict: up},
 		"TLS is up":                              {target: secure, config: overTLS, verdict: up},
 		"heartbeats in between are no answer":    {target: rabbitFake{frames: "\x08\x00\x00\x00\x00\x00\x00\xce"}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: up},
-		"a server that never says goodbye is up": {target: rabbitFake{greets: brokerSilent}.serve(t, nil), config: login(""), verdict: up},
+		"an unanswered goodbye is not judged":    {target: rude, config: login(""), timeout: 3 * short, verdict: up},
+		"nor does it take time of the check":     {target: rude, config: login(""), assertions: []uptime.Assertion{assert("duration", "", "lt", farewell.String())}, verdict: up},
 		"a slow answer in time is up":            {target: brokerServe(t, brokerLate(rabbitFake{}.talk)), config: login(""), verdict: up},
 		"a wrong password is auth_failed":        {target: plain, config: wrong, verdict: down, reason: uptime.AuthFailed, says: "hung up"},
 		"a wrong password that is answered":      {target: loud, config: wrong, verdict: down, reason: uptime.AuthFailed, says: "ACCESS_REFUSED"},
