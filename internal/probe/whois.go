@@ -203,8 +203,10 @@ func whoisLines(text string) func(yield func(key, value string) bool) {
 			case section == "" || in <= margin:
 				section = ""
 			case whoisKeys[key] != "":
-			case whoisKeys[section] == "registrar" && key == "name":
+			case key == "name" || key == "dns": // .eu, .mx
 				key = section
+			case ok && !strings.Contains(key, "."): // of a registrar: "URL: …"
+				continue
 			default:
 				key, value, ok = section, line, true
 			}
