@@ -148,9 +148,9 @@ func (p ntpPacket) judge(r *session) *fault {
 	r.seen.Protocol = "NTP"
 	switch {
 	case p.stratum == 0 && p.reference != [4]byte{}:
-		return down(uptime.Protocol, "The server tells no time: kiss of death %q.", clean(string(p.reference[:]), 8))
+		return down(uptime.NotReady, "The server tells no time: kiss of death %q.", clean(string(p.reference[:]), 8))
 	case p.stratum == 0 || p.stratum >= 16 || p.leap == 3:
-		return down(uptime.Protocol, "The server is not synchronised (stratum %d, leap indicator %d).", p.stratum, p.leap)
+		return down(uptime.NotReady, "The server is not synchronised (stratum %d, leap indicator %d).", p.stratum, p.leap)
 	case p.answered == 0:
 		return down(uptime.Protocol, "The server's answer holds no time.")
 	}
