@@ -73,6 +73,16 @@ func dockerUnix(t *testing.T, h http.Handler) string {
 	return "unix://" + path
 }
 
+// A test as root may open every socket, so the error is made here.
+func TestASocketThatWeMayNotOpenSaysNothingOfItsServer(t *testing.T) {
+	t.Parallel()
+	err := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
+	f := socketFault(t.Context(), "/run/docker.sock", err)
+	if f.verdict != uptime.VerdictUnknown || f.reason != uptime.BadConfig || !strings.Contains(f.message, "/run/docker.sock") {
+		t.Errorf("fault = %+v, want a configuration that names the socket", f)
+	}
+}
+
 func TestDocker(t *testing.T) {
 	t.Parallel()
 	degraded, down, up := uptime.VerdictDegraded, uptime.VerdictDown, uptime.VerdictUp

@@ -180,13 +180,22 @@ func (r *session) local(path string) (net.Conn, *fault) {
 		r.keep(conn)
 		return &boundedConn{Conn: conn, left: maxRead}, nil
 	}
-	if f := ownFault(r.parent, err); f != nil {
-		return nil, f
+	return nil, socketFault(r.parent, path, err)
+}
+
+// socketFault is what a failed connect to a Unix socket says.
+func socketFault(parent context.Context, path string, err error) *fault {
+	path = clean(path, 108) // sun_path of unix(7)
+	if errors.Is(err, syscall.EACCES) && parent.Err() == nil {
+		return unknown(uptime.BadConfig, "Vedette's user may not open the socket %s: add the user to the group that owns it, and start Vedette again.", path)
+	}
+	if f := ownFault(parent, err); f != nil {
+		return f
 	}
 	if isTimeout(err) {
-		return nil, down(uptime.ConnTimeout, "The socket %s did not take the connection in time.", clean(path, 108))
+		return down(uptime.ConnTimeout, "The socket %s did not take the connection in time.", path)
 	}
-	return nil, down(uptime.ConnRefused, "Nothing listens on the socket %s.", clean(path, 108))
+	return down(uptime.ConnRefused, "Nothing listens on the socket %s.", path)
 }
 
 // dialSocket dials a Unix socket. One whose program is behind with taking connections
