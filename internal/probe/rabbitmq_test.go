@@ -230,6 +230,19 @@ func rabbitGarbage(c net.Conn) {
 	brokerSays(strings.Repeat("\xff", 64))(c)
 }
 
+// rabbitTwice answers channel.open, and then queue.declare, with frames more than is due.
+func rabbitTwice(open, declare string) func(net.Conn) {
+	return func(c net.Conn) {
+		rabbitRead(c)
+		_, _ = io.WriteString(c, rabbitMethod(1, 20, 11, "\x00\x00\x00\x00")+open)
+		if declare != "" {
+			rabbitRead(c)
+			_, _ = io.WriteString(c, declare+declare)
+		}
+		brokerSilent(c)
+	}
+}
+
 func TestRabbitMQ(t *testing.T) {
 	t.Parallel()
 	down, up := uptime.VerdictDown, uptime.VerdictUp
@@ -239,6 +252,7 @@ func TestRabbitMQ(t *testing.T) {
 	rude := rabbitFake{greets: brokerSilent}.serve(t, nil)
 	login := func(more string) string { return `{"username":"probe","password":"canary-right"` + more + `}` }
 	const wrong = `{"username":"probe","password":"canary-wrong"}`
+	declared := rabbitMethod(1, 50, 11, "\x06orders\x00\x00\x00\x2a\x00\x00\x00\x02")
 	count := func(source, op string, n int) []uptime.Assertion {
 		return []uptime.Assertion{assert(source, "", op, n)}
 	}
@@ -251,6 +265,8 @@ func TestRabbitMQ(t *testing.T) {
 		"the consumers of a queue":               {target: plain, config: login(`,"queue":"orders"`), assertions: count("consumers", "ge", 1), verdict: up},
 		"TLS is up":                              {target: secure, config: overTLS, verdict: up},
 		"heartbeats in between are no answer":    {target: rabbitFake{frames: "\x08\x00\x00\x00\x00\x00\x00\xce"}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: up},
+		"an answer that comes twice is up":       {target: rabbitFake{greets: rabbitTwice("", declared)}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: up},
+		"an answer that was not asked for":       {target: rabbitFake{greets: rabbitTwice(rabbitMethod(0, 10, 41, "\x00"), "")}.serve(t, nil), config: login(`,"queue":"orders"`), timeout: short, verdict: down, reason: uptime.Timeout},
 		"an unanswered goodbye is not judged":    {target: rude, config: login(""), timeout: 3 * short, verdict: up},
 		"nor does it take time of the check":     {target: rude, config: login(""), assertions: []uptime.Assertion{assert("duration", "", "lt", farewell.String())}, verdict: up},
 		"a slow answer in time is up":            {target: brokerServe(t, brokerLate(rabbitFake{}.talk)), config: login(""), verdict: up},
@@ -305,6 +321,7 @@ func TestRabbitMQLeavesNothingBehind(t *testing.T) {
 	brokerSteady(t, "rabbitmq",
 		brokerCase{target: brokerServe(t, brokerSilent), config: login},
 		brokerCase{target: rabbitFake{greets: brokerSilent}.serve(t, nil), config: login},
+		brokerCase{target: rabbitFake{greets: rabbitTwice(rabbitMethod(0, 10, 41, "\x00"), "")}.serve(t, nil), config: login},
 		brokerCase{target: rabbitFake{}.serve(t, nil), config: `{"username":"probe","password":"canary-wrong"}`},
 		brokerCase{target: brokerServe(t, brokerSays(strings.Repeat(rabbitMethod(0, 10, 41, "\x00"), 3))), config: login},
 	)
