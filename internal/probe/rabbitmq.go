@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -68,7 +69,7 @@ func (c *rabbitConfig) do(r *session) *fault {
 	if f != nil {
 		return f
 	}
-	handed := &handOver{Conn: &boundedConn{Conn: conn, left: rabbitLimit}}
+	handed := &rabbitConn{handOver: handOver{Conn: &boundedConn{Conn: conn, left: rabbitLimit}}}
 	begin := time.Now()
 	// The library would lift the session's deadline once it is logged in: it sees a
 	// connection that has none.
@@ -97,7 +98,7 @@ func (c *rabbitConfig) do(r *session) *fault {
 }
 
 // look asks how full the queue is.
-func (c *rabbitConfig) look(r *session, client *amqp.Connection, handed *handOver) *fault {
+func (c *rabbitConfig) look(r *session, client *amqp.Connection, handed *rabbitConn) *fault {
 	channel, err := client.Channel()
 	if err != nil {
 		return rabbitFault(r, handed, err, "a channel")
@@ -111,10 +112,25 @@ func (c *rabbitConfig) look(r *session, client *amqp.Connection, handed *handOve
 	return nil
 }
 
+// rabbitConn notes that the driver agreed to a goodbye of the server. When that, or what
+// it could not read, came before it was asked, it tells of both only that it is closed.
+type rabbitConn struct {
+	handOver
+	agreed atomic.Bool
+}
+
+// Write implements io.Writer. The driver writes each frame by itself.
+func (c *rabbitConn) Write(b []byte) (int, error) {
+	if string(b) == "\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x33\xce" { // connection.close-ok
+		c.agreed.Store(true)
+	}
+	return c.handOver.Write(b)
+}
+
 var errNotAMQP = errors.New("the answer is not AMQP")
 
 // rabbitFault is talkFault for what the library makes of a refusal.
-func rabbitFault(r *session, handed *handOver, err error, what string) *fault {
+func rabbitFault(r *session, handed *rabbitConn, err error, what string) *fault {
 	cause := handed.cause(err)
 	if errors.Is(cause, errTooMuch) {
 		return down(uptime.Protocol, "The server sent more than %d bytes where %s was due.", rabbitLimit, what)
@@ -134,10 +150,10 @@ func rabbitFault(r *session, handed *handOver, err error, what string) *fault {
 	if !ok || !refusal.Server {
 		switch {
 		case cause != err:
-		case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrVhost):
-			cause = errNotAMQP // what the library guesses when it cannot read the answer
-		case errors.Is(err, amqp.ErrClosed):
+		case errors.Is(err, amqp.ErrClosed) && handed.agreed.Load():
 			cause = io.EOF // the server ended it before the library was asked
+		case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrVhost), errors.Is(err, amqp.ErrClosed):
+			cause = errNotAMQP // what the library guesses, and how it ends, when it cannot read the answer
 		}
 		return r.talkFault(cause, what)
 	}

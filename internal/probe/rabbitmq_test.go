@@ -286,6 +286,8 @@ func TestRabbitMQ(t *testing.T) {
 		"a web server is protocol":               {target: brokerServe(t, brokerAnswers("HTTP/1.1 400 Bad Request\r\n\r\n")), config: login(""), verdict: down, reason: uptime.Protocol},
 		"another version of AMQP is protocol":    {target: brokerServe(t, brokerAnswers("AMQP\x00\x01\x00\x00")), config: login(""), verdict: down, reason: uptime.Protocol},
 		"a frame that claims 4 GiB":              {target: brokerServe(t, brokerSays("\x01\x00\x00\xff\xff\xff\xff")), config: login(""), verdict: down, reason: uptime.Protocol},
+		"garbage before it is asked":             {target: rabbitFake{frames: "\x08\x00\x00\x00\x00\x00\x01x\xce"}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: down, reason: uptime.Protocol},
+		"a goodbye before it is asked":           {target: rabbitFake{frames: rabbitMethod(0, 10, 50, rabbitClose(320, "shutdown"))}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: down, reason: uptime.NotReady, or: uptime.ConnClosed},
 		"garbage for an answer":                  {target: rabbitFake{greets: rabbitGarbage}.serve(t, nil), config: login(`,"queue":"orders"`), verdict: down, reason: uptime.Protocol},
 		"a login that is never answered":         {target: rabbitFake{deaf: true}.serve(t, nil), config: login(""), timeout: short, verdict: down, reason: uptime.Timeout, says: "login"},
 		"a reset at the login is auth_failed":    {target: rabbitFake{resets: true}.serve(t, nil), config: wrong, verdict: down, reason: uptime.AuthFailed},
