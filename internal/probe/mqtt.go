@@ -154,7 +154,7 @@ func (t *mqttTalk) exchange() *fault {
 	if err := t.send(subscribe, (*packets.Packet).SubscribeEncode); err != nil {
 		return t.talkFault(err, "the answer to SUBSCRIBE")
 	}
-	due := "the answer to SUBSCRIBE"
+	due, granted := "the answer to SUBSCRIBE", false
 	for {
 		answer, err := t.receive()
 		if err != nil {
@@ -162,6 +162,10 @@ func (t *mqttTalk) exchange() *fault {
 		}
 		switch answer.FixedHeader.Type {
 		case packets.Suback:
+			if granted {
+				return down(uptime.Protocol, "The broker answered SUBSCRIBE twice.")
+			}
+			granted = true // once only: what a publication costs us is not the broker's choice
 			if len(answer.ReasonCodes) != 1 || answer.ReasonCodes[0] >= 0x80 {
 				return t.refused("the subscription", append(answer.ReasonCodes, 0x80)[0])
 			}

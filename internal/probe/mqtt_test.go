@@ -142,6 +142,7 @@ func TestMQTT(t *testing.T) {
 		"another packet than the answer":                {target: mqttScript(t, "\xd0\x00"), verdict: down, reason: uptime.Protocol},
 		"a packet that claims 256 MiB":                  {target: mqttScript(t, "\x20\xff\xff\xff\x7f"), verdict: down, reason: uptime.Protocol, says: "larger"},
 		"a length without end":                          {target: brokerServe(t, brokerRepeats("\x20", strings.Repeat("\x80", 4096))), verdict: down, reason: uptime.Protocol},
+		"an answer to SUBSCRIBE that comes twice":       {target: mqttScript(t, welcome, granted+granted), config: `{"topic":"a","publish":"y"}`, timeout: 2 * short, verdict: down, reason: uptime.Protocol, says: "twice"},
 		"messages without end, and never the right one": {target: brokerServe(t, brokerRepeats(welcome+granted, strings.Repeat("\x30\x04\x00\x01an", 1000))), config: `{"topic":"a","publish":"y"}`, verdict: down, reason: uptime.Protocol},
 	})
 }
