@@ -166,8 +166,11 @@ func (t *mqttTalk) exchange() *fault {
 				return down(uptime.Protocol, "The broker answered SUBSCRIBE twice.")
 			}
 			granted = true // once only: what a publication costs us is not the broker's choice
-			if len(answer.ReasonCodes) != 1 || answer.ReasonCodes[0] >= 0x80 {
-				return t.refused("the subscription", append(answer.ReasonCodes, 0x80)[0])
+			if n := len(answer.ReasonCodes); n != 1 {
+				return down(uptime.Protocol, "The broker answered one subscription with %d codes.", n)
+			}
+			if code := answer.ReasonCodes[0]; code >= 0x80 {
+				return t.refused("the subscription", code)
 			}
 			if t.Publish != "" {
 				if err := t.publish(); err != nil {

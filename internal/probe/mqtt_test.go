@@ -117,6 +117,7 @@ func TestMQTT(t *testing.T) {
 		"a wrong password in version 5":                 {target: closed, config: login("canary-wrong", `,"version":"5"`), verdict: down, reason: uptime.AuthFailed},
 		"publishing where it is not allowed":            {target: closed, config: login("canary-right", `,"version":"5","topic":"cellar/pump","publish":"x"`), verdict: down, reason: uptime.AuthFailed, says: "the message"},
 		"a refused subscription is auth_failed":         {target: mqttScript(t, welcome, "\x90\x03\x00\x01\x80"), config: `{"topic":"a"}`, verdict: down, reason: uptime.AuthFailed, says: "subscription"},
+		"an answer without a code is protocol":          {target: mqttScript(t, welcome, "\x90\x02\x00\x01"), config: `{"topic":"a"}`, verdict: down, reason: uptime.Protocol},
 		"a subscription that is wrong in version 5":     {target: mqttScript(t, welcome5, "\x90\x04\x00\x01\x00\x8f"), config: `{"version":"5","topic":"a"}`, verdict: down, reason: uptime.Protocol},
 		"a broker that is not available is not_ready":   {target: mqttScript(t, "\x20\x02\x00\x03"), verdict: down, reason: uptime.NotReady},
 		"a busy broker is not_ready":                    {target: mqttScript(t, "\x20\x03\x00\x89\x00"), config: `{"version":"5"}`, verdict: down, reason: uptime.NotReady},
