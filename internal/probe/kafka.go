@@ -261,8 +261,11 @@ func readKafka(r io.Reader, call int32, answer kmsg.Response) error {
 		return err
 	}
 	size, number := int32(binary.BigEndian.Uint32(head[:4])), int32(binary.BigEndian.Uint32(head[4:]))
-	if size < 4 || size > limit || number != call {
-		return fmt.Errorf("an answer of %d bytes to call %d, which was not made", size, number)
+	if size < 4 || size > limit {
+		return fmt.Errorf("an answer of %d bytes; from 4 to %d are read", size, limit)
+	}
+	if number != call {
+		return fmt.Errorf("an answer to call %d, which was not made", number)
 	}
 	body := make([]byte, size-4)
 	if _, err := io.ReadFull(r, body); err != nil {

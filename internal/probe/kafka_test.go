@@ -157,8 +157,8 @@ func TestKafka(t *testing.T) {
 		"half an answer and then silence":           {target: brokerServe(t, brokerSays("\x00\x00\x00\x20\x00\x00\x00\x01")), timeout: short, verdict: down, reason: uptime.Timeout},
 		"closed without an answer":                  {target: brokerServe(t, brokerCloses), verdict: down, reason: uptime.ConnClosed},
 		"a web server is protocol":                  {target: brokerServe(t, brokerAnswers("HTTP/1.1 400 Bad Request\r\n\r\n")), verdict: down, reason: uptime.Protocol},
-		"an answer that claims 2 GiB":               {target: brokerServe(t, brokerSays("\x7f\xff\xff\xff\x00\x00\x00\x01")), verdict: down, reason: uptime.Protocol},
-		"an answer to another call":                 {target: brokerServe(t, brokerSays("\x00\x00\x00\x0a\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00")), verdict: down, reason: uptime.Protocol},
+		"an answer that claims 2 GiB":               {target: brokerServe(t, brokerSays("\x7f\xff\xff\xff\x00\x00\x00\x01")), verdict: down, reason: uptime.Protocol, says: "2147483647 bytes"},
+		"an answer to another call":                 {target: brokerServe(t, brokerSays("\x00\x00\x00\x0a\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00")), verdict: down, reason: uptime.Protocol, says: "an answer to call 7"},
 		"an answer that is cut":                     {target: brokerServe(t, brokerSays("\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x7f\xff\xff\xff")), verdict: down, reason: uptime.Protocol},
 	})
 }
