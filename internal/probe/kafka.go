@@ -155,10 +155,20 @@ func (t *kafkaTalk) login() *fault {
 			return down(uptime.AuthFailed, "The broker refused the login: %s.", text)
 		}
 		if done, next, err = steps.Challenge(said.SASLAuthBytes); err != nil {
-			return down(uptime.AuthFailed, "The login by %s failed: %s.", mechanism.Name(), clean(err.Error(), 150))
+			return scramFault(mechanism.Name(), string(said.SASLAuthBytes))
 		}
 	}
 	return nil
+}
+
+// scramFault is what an answer says that ends a login by SCRAM: a refusal (RFC 5802 §7),
+// or else no SCRAM, or that of a server which does not know the password itself. The
+// library's words for that hold the signature that was due.
+func scramFault(mechanism, answer string) *fault {
+	if said, refused := strings.CutPrefix(answer, "e="); refused {
+		return down(uptime.AuthFailed, "The broker refused the login: %s.", clean(said, 150))
+	}
+	return down(uptime.Protocol, "The broker's answer to the login is no %s, or does not prove that it knows the password.", mechanism)
 }
 
 func (t *kafkaTalk) mechanism() sasl.Mechanism {

@@ -58,6 +58,27 @@ func kafkaRefusing(t *testing.T, key kmsg.Key, refuse func(kmsg.Response)) strin
 	return c.ListenAddrs()[0]
 }
 
+// kafkaSCRAM is a broker that begins SCRAM as it should and ends it with a message of
+// its own.
+func kafkaSCRAM(t *testing.T, end string) string {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	c.ControlKey(kmsg.SASLAuthenticate.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		answer := request.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		answer.SASLAuthBytes = []byte(end)
+		if _, nonce, first := strings.Cut(string(request.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "n=probe,r="); first {
+			answer.SASLAuthBytes = []byte("r=" + nonce + "server,s=c2FsdA==,i=4096")
+		}
+		return answer, nil, true
+	})
+	return c.ListenAddrs()[0]
+}
+
 func kafkaRefuseLogin(r kmsg.Response) {
 	r.(*kmsg.SASLAuthenticateResponse).ErrorCode = kerr.SaslAuthenticationFailed.Code
 	r.(*kmsg.SASLAuthenticateResponse).ErrorMessage = kmsg.StringPtr("Authentication failed: Invalid username or password")
@@ -137,6 +158,9 @@ func TestKafka(t *testing.T) {
 		"an old broker is up":                       {target: kafkaFake(t, nil, kfake.MaxVersions(kversion.V1_0_0())), config: orders, verdict: up},
 		"a slow answer in time is up":               {target: kafkaFake(t, func(*kmsg.MetadataResponse) { <-time.After(short) }), verdict: up},
 		"a wrong password by PLAIN is auth_failed":  {target: locked, config: login("PLAIN", "canary-wrong"), verdict: down, reason: uptime.AuthFailed},
+		"SCRAM that is refused":                     {target: kafkaSCRAM(t, "e=other-error"), config: login("SCRAM-SHA-256", "canary-right"), verdict: down, reason: uptime.AuthFailed, says: "other-error"},
+		"SCRAM that proves nothing":                 {target: kafkaSCRAM(t, "v=bm90IGl0"), config: login("SCRAM-SHA-256", "canary-right"), verdict: down, reason: uptime.Protocol, says: "does not prove that it knows the password."},
+		"SCRAM that is none":                        {target: kafkaSCRAM(t, ""), config: login("SCRAM-SHA-512", "canary-right"), verdict: down, reason: uptime.Protocol},
 		"a wrong password by SCRAM is auth_failed":  {target: locked, config: login("SCRAM-SHA-256", "canary-wrong"), verdict: down, reason: uptime.AuthFailed},
 		"a refusal that is answered":                {target: kafkaRefusing(t, kmsg.SASLAuthenticate, kafkaRefuseLogin), config: login("PLAIN", "canary-wrong"), verdict: down, reason: uptime.AuthFailed, says: "Invalid username"},
 		"a mechanism the broker lacks":              {target: kafkaRefusing(t, kmsg.SASLHandshake, kafkaRefuseMechanism), config: login("PLAIN", "x"), verdict: down, reason: uptime.AuthFailed, says: "GSSAPI"},
