@@ -322,7 +322,7 @@ func (p *postgresRun) query() *fault {
 func (p *postgresRun) answer() *fault {
 	var failed *fault
 	var value *string
-	rows := 0
+	rows, complete := 0, false
 	for {
 		m, err := p.Receive()
 		if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok {
@@ -343,9 +343,14 @@ func (p *postgresRun) answer() *fault {
 			if postgresNotReady(m.Code) && !strings.HasPrefix(m.Code, "53") {
 				return down(uptime.NotReady, "The server ended the connection: %s.", p.said(m))
 			}
+		case *pgproto3.CommandComplete, *pgproto3.EmptyQueryResponse, *pgproto3.PortalSuspended:
+			complete = true
 		case *pgproto3.CopyInResponse, *pgproto3.CopyBothResponse:
 			return down(uptime.QueryFailed, "The query wants data from us.")
 		case *pgproto3.ReadyForQuery:
+			if failed == nil && !complete {
+				return down(uptime.Protocol, "The server is ready for the next query before it answered the one.")
+			}
 			p.found(rows, value)
 			return failed
 		}

@@ -205,6 +205,7 @@ func TestPostgres(t *testing.T) {
 		"it asks for endless hashing":     {serve: postgresSays(t, sasl, list{&pgproto3.AuthenticationSASLContinue{Data: []byte("r=x,s=AAAA,i=2000000000")}}), config: as("a", "", ""), verdict: down, reason: uptime.Protocol, says: "rounds"},
 		"it does not prove itself":        {serve: postgresSays(t, sasl, login), config: as("a", "", ""), verdict: down, reason: uptime.Protocol},
 		"it wants a login we cannot do":   {serve: postgresSays(t, list{&pgproto3.AuthenticationGSS{}}), config: as("a", "", ""), verdict: unknown, reason: uptime.BadConfig, says: "GSS"},
+		"it is ready without an answer":   {serve: postgresSays(t, login, began, list{&pgproto3.ReadyForQuery{TxStatus: 'I'}}), config: as("a", "", "select 1"), verdict: down, reason: uptime.Protocol, says: "before it answered"},
 		"it shuts down in the query":      {serve: postgresSays(t, login, began, postgresError("57P01", "terminating connection due to administrator command")), config: as("a", "", "select 1"), verdict: down, reason: uptime.NotReady},
 		"it stops in the query":           {serve: postgresSays(t, login, began), config: as("a", "", "select 1"), timeout: short, verdict: down, reason: uptime.Timeout},
 		"it repeats the password to us":   {serve: postgresSays(t, postgresError("28P01", "no: "+dbCanary)), config: as("a", "", ""), verdict: down, reason: uptime.AuthFailed, says: "no: " + uptime.Redacted},
