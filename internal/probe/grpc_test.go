@@ -35,7 +35,7 @@ func grpcServe(t *testing.T, tlsConfig *tls.Config, register func(*grpc.Server))
 	quietGRPC() // before anything logs
 	opts := []grpc.ServerOption{grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		if md, _ := metadata.FromIncomingContext(ctx); strings.Join(md["authorization"], "") == "Bearer wrong-canary" {
-			return nil, status.Error(codes.Unauthenticated, "not with Bearer wrong-canary")
+			return nil, status.Error(codes.Unauthenticated, "not with wrong-canary")
 		}
 		return next(ctx, req)
 	})}

@@ -99,6 +99,9 @@ func (h httpHeader) secrets() []string {
 	for k, v := range h {
 		if isSensitive(k) && v != "" {
 			out = append(out, v, url.QueryEscape(v))
+			if _, token, ok := strings.Cut(v, " "); ok && strings.EqualFold(k, "Authorization") {
+				out = append(out, token) // behind a scheme such as Bearer; a target may repeat it alone
+			}
 		}
 	}
 	return out

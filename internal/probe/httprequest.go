@@ -135,11 +135,19 @@ func travels(key string) bool {
 func (a httpLogin) encoded() []string {
 	switch a.Kind {
 	case "basic":
-		return []string{strings.TrimPrefix(a.oneHeader().header(), "Basic ")}
+		return a.oneHeader().encoded()
 	case "oauth2":
 		return []string{a.clientLogin(), url.QueryEscape(a.ClientSecret.Reveal())}
 	}
 	return nil
+}
+
+// encoded is as that of httpLogin.
+func (a httpAuth) encoded() []string {
+	if a.Kind != "basic" {
+		return nil
+	}
+	return []string{strings.TrimPrefix(a.header(), "Basic ")}
 }
 
 func (a httpAuth) header() string {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,7 +58,7 @@ func newWebSocket() Type {
 			b.network(cfg.netConfig)
 			b.tls(cfg.TLS)
 			b.base.tls.protocols = []string{"http/1.1"}
-			b.base.secrets = addSecrets(b.base.secrets, cfg.Headers.secrets()...)
+			b.base.secrets = addSecrets(b.base.secrets, slices.Concat(cfg.Headers.secrets(), cfg.Auth.encoded())...)
 			c := &websocketCheck{cfg: cfg, agent: b.env.UserAgent, ownStatus: b.asserts("status"), reads: cfg.Expect != "" || b.asserts("message")}
 			return b.check(c.do)
 		},

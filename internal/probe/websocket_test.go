@@ -110,6 +110,7 @@ func TestWebSocket(t *testing.T) {
 		"a redirect is not followed":             {target: raw(brokerAnswers("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n")), verdict: down, reason: uptime.HTTPStatus, says: "302"},
 		"a page is http_status":                  {target: raw(brokerAnswers(page("hello"))), verdict: down, reason: uptime.HTTPStatus, says: "200"},
 		"a switch to something else":             {target: raw(brokerAnswers("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")), verdict: down, reason: uptime.Protocol, says: "Upgrade"},
+		"a login that is repeated is not shown":  {target: raw(brokerAnswers("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: " + base64Of("a:canary") + "\r\n\r\n")), config: `{"auth":{"kind":"basic","username":"a","password":"canary"}}`, verdict: down, reason: uptime.Protocol, says: uptime.Redacted},
 		"a wrong accept key":                     {target: raw(brokerAnswers("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")), verdict: down, reason: uptime.Protocol, says: "Accept"},
 		"no subprotocol in common":               {target: echo, config: `{"subprotocol":"other"}`, verdict: down, reason: uptime.Protocol, says: "other"},
 		"SSH is not HTTP":                        {target: raw(brokerSays("SSH-2.0-OpenSSH_9.2\r\n")), verdict: down, reason: uptime.Protocol},
