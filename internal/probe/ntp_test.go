@@ -18,9 +18,9 @@ import (
 // configuration.
 func chronyServer(t *testing.T, more string) *testenv.Program {
 	return testenv.Start(t, testenv.ProgramSpec{
-		Binary: "chronyd", Package: "chrony",
+		Binary: "chronyd", Package: "chrony", Host: testenv.DatagramHost,
 		Prepare: func(s *testenv.Program) error {
-			conf := fmt.Sprintf("port %d\nbindaddress 127.0.0.1\nallow 127.0.0.1\ncmdport 0\nbindcmdaddress /\npidfile %s/pid\n%s", s.Port, s.Dir, more)
+			conf := fmt.Sprintf("port %d\nbindaddress %s\nallow 127.0.0.0/8\ncmdport 0\nbindcmdaddress /\npidfile %s/pid\n%s", s.Port, testenv.DatagramHost, s.Dir, more)
 			return os.WriteFile(filepath.Join(s.Dir, "conf"), []byte(conf), 0o644)
 		},
 		Args: func(s *testenv.Program) []string {

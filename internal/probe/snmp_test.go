@@ -23,7 +23,7 @@ import (
 func snmpAgent(t *testing.T) string {
 	t.Helper()
 	return testenv.Start(t, testenv.ProgramSpec{
-		Binary: "snmpd", Package: "snmpd", User: "Debian-snmp",
+		Binary: "snmpd", Package: "snmpd", User: "Debian-snmp", Host: testenv.DatagramHost,
 		Prepare: func(s *testenv.Program) error {
 			return os.WriteFile(filepath.Join(s.Dir, "conf"), []byte(`[snmp] persistentDir `+s.Dir+`
 [snmpd]

@@ -19,14 +19,20 @@ import (
 type Program struct {
 	Dir  string // its folder, owned by the user it runs as
 	Port int
-	Addr string // 127.0.0.1:port
+	Addr string // its loopback address and port
 }
+
+// DatagramHost is where real servers of datagrams listen. The ports of Start are ours for
+// TCP only: at 127.0.0.1, where the fakes of other tests ask for any port, one of them
+// may have the same number for datagrams, and answer in the server's place.
+const DatagramHost = "127.0.0.2"
 
 // ProgramSpec says how a server is started.
 type ProgramSpec struct {
 	Binary  string // found in PATH, /usr/sbin and the like, or a path
 	Package string // Debian packages that hold it, installed when it is missing
 	User    string // runs as this user when we are root; "" is us
+	Host    string // the loopback address it listens at; "" is 127.0.0.1
 	// Prepare writes configuration into s.Dir. It may be nil.
 	Prepare func(s *Program) error
 	Args    func(s *Program) []string
@@ -37,8 +43,8 @@ type ProgramSpec struct {
 }
 
 // Start starts a server and waits until it answers. It ends with the test, or with
-// this process. Its TCP port is its own; a server that needs the UDP port of that number
-// tries again when another process has it.
+// this process. Its TCP port is its own, and at DatagramHost the UDP port of that number
+// too; a server that needs it at 127.0.0.1 tries again when another process has it.
 func Start(tb testing.TB, spec ProgramSpec) *Program {
 	tb.Helper()
 	binary := Install(tb, spec.Binary, spec.Package)
@@ -54,7 +60,7 @@ func Start(tb testing.TB, spec ProgramSpec) *Program {
 }
 
 func start(tb testing.TB, binary string, spec ProgramSpec) (*Program, error) {
-	port, err := Reserve("127.0.0.1", 0)
+	port, err := Reserve(cmp.Or(spec.Host, "127.0.0.1"), 0)
 	if err != nil {
 		return nil, err
 	}
