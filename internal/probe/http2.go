@@ -47,11 +47,10 @@ func (c *httpConfig) validateVersion(to target, p *uptime.Problems) {
 // overHTTP2 reports whether HTTP/2 is to be spoken on conn. It is a fault when the
 // monitor's own site does not.
 func (r *httpRun) overHTTP2(conn net.Conn) (bool, *fault) {
-	secured, ok := conn.(*tls.Conn)
-	if !ok {
+	if !r.hop.secure { // conn may be in TLS all the same: that of the proxy
 		return r.cfg.Version == "h2c" && r.hop.own, nil
 	}
-	if secured.ConnectionState().NegotiatedProtocol == alpnHTTP2 {
+	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == alpnHTTP2 {
 		return true, nil
 	}
 	if r.cfg.Version == "2" && r.hop.own {

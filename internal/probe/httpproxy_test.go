@@ -233,16 +233,18 @@ func TestAProxyOverTLS(t *testing.T) {
 		go func() { _, _ = io.Copy(to, c); to.Close() }()
 		_, _ = io.Copy(c, to)
 	})
+	clear := http2Server(t, authority{}, func(http.ResponseWriter, *http.Request) {}, func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
 	for name, tt := range map[string]struct {
-		target, ca string
-		verdict    uptime.Verdict
-		reason     uptime.Reason
+		target, version, ca string
+		verdict             uptime.Verdict
+		reason              uptime.Reason
 	}{
-		"http":                {"http://shop.test/", ca.pem(), uptime.VerdictUp, ""},
-		"https in it":         {"https://" + inner, ca.pem(), uptime.VerdictUp, ""},
-		"not trusted, though": {"https://" + inner, "", uptime.VerdictDown, uptime.TLSUntrusted},
+		"http":                {"http://shop.test/", "any", ca.pem(), uptime.VerdictUp, ""},
+		"https in it":         {"https://" + inner, "any", ca.pem(), uptime.VerdictUp, ""},
+		"h2c in it":           {clear, "h2c", ca.pem(), uptime.VerdictUp, ""},
+		"not trusted, though": {"https://" + inner, "any", "", uptime.VerdictDown, uptime.TLSUntrusted},
 	} {
-		config, _ := json.Marshal(map[string]any{"proxy": "https://" + l.Addr().String(), "tls": map[string]any{"ca_pem": tt.ca, "skip_verify": true}})
+		config, _ := json.Marshal(map[string]any{"proxy": "https://" + l.Addr().String(), "http_version": tt.version, "tls": map[string]any{"ca_pem": tt.ca, "skip_verify": true}})
 		out := run(t, uptime.Monitor{Target: tt.target, Config: config})
 		if out.Verdict != tt.verdict || out.Reason != tt.reason {
 			t.Errorf("%s: %s %s (%s), want %s %s", name, out.Verdict, out.Reason, out.Message, tt.verdict, tt.reason)
