@@ -83,6 +83,20 @@ func TestTheTimeOfAWaitIsThatOfItsPhase(t *testing.T) {
 	}
 }
 
+// What the TLS of one hop left behind is no reason for the failure of the next.
+func TestAWishForACertificateIsOfItsHop(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, authority{}, nil)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{chainOf(t, ca, nil)}, ClientAuth: tls.RequestClientCert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closes := serve(t, says(""))
+	serveOn(t, l, says("HTTP/1.1 302 Found\r\nLocation: http://"+closes+"\r\nContent-Length: 0\r\n\r\n"))
+	out := run(t, uptime.Monitor{Target: "https://" + l.Addr().String(), Config: versionConfig("any", ca.pem(), nil)})
+	check(t, out, uptime.VerdictDown, uptime.ConnClosed)
+}
+
 func TestAnOldConnectionThatIsDeafDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	var connections atomic.Int32

@@ -242,7 +242,7 @@ func (r *httpRun) headFault(err error, silent bool) *fault {
 		return down(uptime.Timeout, "The server accepted the request and sent no byte within %s.", r.timeout)
 	case late:
 		return down(uptime.Timeout, "The response head was not complete within %s.", r.timeout)
-	case r.tlsTrace.certAsked && silent, r.tlsTrace.certRefused(err):
+	case r.hop.secure && r.tlsTrace.certAsked && silent, r.tlsTrace.certRefused(err): // the trace may be of the hop before
 		return down(uptime.TLSClientCert, "The server wants a client certificate, and the monitor has none it accepts.")
 	case isReset(err):
 		return down(uptime.ConnReset, "The server reset the connection before it answered.")
