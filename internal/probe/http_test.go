@@ -338,6 +338,36 @@ func TestRedirects(t *testing.T) {
 	})
 }
 
+// What may not stand in a request's line is escaped there, as browsers do: a strict
+// server, as the one here, answers 400 otherwise.
+func TestURLsAreSentAsServersReadThem(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 9)
+	target := httpServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if location, ok := strings.CutPrefix(r.URL.Path, "/to"); ok {
+			w.Header()["Location"] = []string{location + "?" + strings.ReplaceAll(r.URL.Query().Get("q"), "*", `"<>`)}
+			w.WriteHeader(http.StatusFound)
+			return
+		}
+		asked <- r.RequestURI
+	})
+	for _, tt := range []struct{ path, want string }{
+		{"/a?q=ü", "/a?q=%C3%BC"},
+		{"/to/a%20b?q=please+log+in", "/a%20b?please%20log%20in"},
+		{"/to/ü?q=ü%26*%26a=%2541%23top", "/%C3%BC?%C3%BC&%22%3C%3E&a=%41"},
+	} {
+		check(t, run(t, uptime.Monitor{Target: target + tt.path}), uptime.VerdictUp, "")
+		select {
+		case got := <-asked:
+			if got != tt.want {
+				t.Errorf("%s asked for %s, want %s", tt.path, got, tt.want)
+			}
+		default:
+			t.Errorf("%s asked for nothing, want %s", tt.path, tt.want)
+		}
+	}
+}
+
 func TestCredentialsStayAtTheirSite(t *testing.T) {
 	t.Parallel()
 	heads := make(chan string, 4)

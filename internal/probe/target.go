@@ -147,9 +147,11 @@ func schemeNames(schemes []scheme, between string) string {
 	return strings.Join(names, between)
 }
 
-// targetOf checks the parts of an absolute URL. It does not look at its user.
+// targetOf checks the parts of an absolute URL, and has its query be one that can be
+// sent. It does not look at its user.
 func targetOf(u *url.URL, schemes []scheme) (target, error) {
 	t := target{url: u}
+	u.RawQuery = escapedQuery(u.RawQuery)
 	for _, s := range schemes {
 		if u.Scheme == s.name {
 			t.port, t.secure = s.port, s.secure
@@ -171,6 +173,22 @@ func targetOf(u *url.URL, schemes []scheme) (target, error) {
 		t.port = uint16(n)
 	}
 	return t, nil
+}
+
+// escapedQuery is a query with what may not stand in one written as %XX, which the
+// library does to paths only; the same as in browsers (WHATWG URL, "query
+// percent-encode set"). Many a Location holds a text with spaces, and one would end
+// the target of the request.
+func escapedQuery(query string) string {
+	var b strings.Builder
+	for i := range len(query) {
+		if c := query[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '<' || c == '>' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // asciiHost is the host as it is resolved. Names with letters beyond ASCII go
