@@ -33,6 +33,8 @@ func TestDigestVectors(t *testing.T) {
 		"the stronger of two": {login, []string{md5Head, shaHead}, []string{"algorithm=SHA-256"}},
 		"two in one line":     {login, []string{`Basic realm="a, Digest b", ` + md5Head + `, Negotiate`}, []string{`response="8ca523f5e9506fed4657c9700eebdbec"`}},
 		"no qop (RFC 2069)":   {digestLogin{"Mufasa", "CircleOfLife", "GET", "/dir/index.html", ""}, []string{`Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", opaque="5ccc069c403ebaf9f0171e9517f40e41"`}, []string{`response="1949323746fe6a43ef61f9606e7febea"`}},
+		"space around equals": {login, []string{strings.NewReplacer("=", " = ", "Digest ", "Digest\t").Replace(`Digest realm="http-auth@example.org", qop="auth", algorithm=MD5, nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v"`)}, []string{`response="8ca523f5e9506fed4657c9700eebdbec"`}},
+		"empty items":         {login, []string{", " + strings.Replace(md5Head, ",", ",,", 1) + ","}, []string{`response="8ca523f5e9506fed4657c9700eebdbec"`}},
 		"only auth-int":       {login, []string{`Digest realm="a", qop="auth-int", nonce="b"`}, nil},
 		"another algorithm":   {login, []string{`Digest realm="a", qop="auth", nonce="b", algorithm=ROT13`}, nil},
 		"no nonce":            {login, []string{`Digest realm="a", qop="auth"`}, nil},

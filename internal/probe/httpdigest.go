@@ -32,12 +32,12 @@ func digestChallenges(values []string) []challenge {
 	for _, value := range values {
 		var current challenge // nil: of another scheme
 		for _, item := range splitQuoted(value) {
-			if word, rest, _ := strings.Cut(item, " "); !strings.Contains(word, "=") {
-				if current = nil; strings.EqualFold(word, "Digest") {
+			if scheme, rest := cutScheme(item); scheme != "" {
+				if current = nil; strings.EqualFold(scheme, "Digest") {
 					current = challenge{}
 					out = append(out, current)
 				}
-				item = strings.TrimSpace(rest)
+				item = rest
 			}
 			name, v, ok := strings.Cut(item, "=")
 			if current != nil && ok {
@@ -46,6 +46,21 @@ func digestChallenges(values []string) []challenge {
 		}
 	}
 	return out
+}
+
+// cutScheme takes the scheme off an item with which a challenge begins; it is "" of
+// others, a parameter with space around its = (RFC 9110 §11.2) and an empty item
+// (§5.6.1.2) among them.
+func cutScheme(item string) (scheme, rest string) {
+	end := strings.IndexAny(item, " \t=")
+	if end < 0 {
+		return item, ""
+	}
+	rest = strings.TrimLeft(item[end:], " \t")
+	if strings.HasPrefix(rest, "=") {
+		return "", item
+	}
+	return item[:end], rest
 }
 
 // splitQuoted splits at the commas outside quotes.
