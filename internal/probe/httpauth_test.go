@@ -146,7 +146,7 @@ type tokenLab struct {
 	endpoint, api  string
 	given, refused atomic.Int32
 	valid          atomic.Value // the token that the API takes
-	answer         atomic.Value // what the endpoint answers, %s is a new token; "" is 401
+	answer         atomic.Value // what the endpoint answers, %s is a new token; "" is 401, and "201 " before it that status
 }
 
 func newTokenLab(t *testing.T) *tokenLab {
@@ -159,7 +159,7 @@ func newTokenLab(t *testing.T) *tokenLab {
 			id, secret = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
 		}
 		token := fmt.Sprint("t0ken-canary-", lab.given.Add(1))
-		answer := lab.answer.Load().(string)
+		answer, created := strings.CutPrefix(lab.answer.Load().(string), "201 ")
 		if r.PostFormValue("grant_type") != "client_credentials" || id != "monitor" || secret != "s3cret%2Bcanary" && secret != "s3cret+canary" || answer == "" {
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
@@ -169,6 +169,9 @@ func newTokenLab(t *testing.T) *tokenLab {
 		if strings.HasPrefix(answer, "http") {
 			http.Redirect(w, r, answer, http.StatusTemporaryRedirect)
 			return
+		}
+		if created {
+			w.WriteHeader(http.StatusCreated)
 		}
 		_, _ = io.WriteString(w, strings.ReplaceAll(answer, "%s", token))
 	})
@@ -230,12 +233,45 @@ func TestTokensAreKeptAndFetchedAgain(t *testing.T) {
 	}
 }
 
+// Endpoints go further than RFC 6749 §5.1 lets them, and clients with them.
+func TestTokensOfUnusualAnswers(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		answer string
+		given  int32 // in two checks
+	}{
+		"a lifetime as text":        {`{"access_token":"%s","expires_in":"3600"}`, 1},
+		"a lifetime with fractions": {`{"access_token":"%s","expires_in":3599.97}`, 1},
+		"an empty lifetime":         {`{"access_token":"%s","expires_in":""}`, 1},
+		"a lifetime in words":       {`{"access_token":"%s","expires_in":"never"}`, 1},
+		"a lifetime that is none":   {`{"access_token":"%s","expires_in":"NaN"}`, 1},
+		"a lifetime of an object":   {`{"access_token":"%s","expires_in":{}}`, 1},
+		"a lifetime below zero":     {`{"access_token":"%s","expires_in":-1e300}`, 2},
+		"no lifetime":               {`{"access_token":"%s","expires_in":null}`, 1},
+		"a byte order mark":         {"\xef\xbb\xbf" + `{"access_token":"%s"}`, 1},
+		"status 201":                {`201 {"access_token":"%s"}`, 1},
+	} {
+		lab := newTokenLab(t)
+		lab.answer.Store(tt.answer)
+		c := lab.compile(t, "", "s3cret+canary", lab.endpoint)
+		for range 2 {
+			if out := c.Run(t.Context(), Attempt{}); out.Verdict != uptime.VerdictUp {
+				t.Errorf("%s: %s %s (%s), want up", name, out.Verdict, out.Reason, out.Message)
+			}
+		}
+		if n := lab.given.Load(); n != tt.given {
+			t.Errorf("%s: %d tokens in two checks, want %d", name, n, tt.given)
+		}
+	}
+}
+
 func TestTroubleAtTheTokenEndpointSaysSo(t *testing.T) {
 	t.Parallel()
 	elsewhere := httpServer(t, func(http.ResponseWriter, *http.Request) { t.Error("a redirect of the token endpoint was followed") })
 	for name, tt := range map[string]struct{ answer, secret, endpoint, says string }{
 		"a wrong secret":          {"", "wrong-canary", "", "401 invalid_client"},
 		"no JSON":                 {"<html>", "", "", "no access_token"},
+		"an error as status 200":  {`{"error":"invalid_scope"}`, "", "", "invalid_scope"},
 		"no token":                {`{"expires_in":1}`, "", "", "no access_token"},
 		"a token of another sort": {`{"access_token":"x","token_type":"mac"}`, "", "", "mac"},
 		"a token of two lines":    {`{"access_token":"x\r\nHost: y"}`, "", "", "control"},

@@ -217,12 +217,14 @@ func (s *scratch) decoder(coding string, w *wire) (io.Reader, error) {
 	return nil, errUnknownCoding
 }
 
+const utf8BOM = "\xef\xbb\xbf"
+
 // asUTF8 is a body as the text a person reads, in which keywords are looked for: in
 // the encoding that a byte order mark, the Content-Type or, in HTML, a meta element
 // names. Bytes that are UTF-8 anyway stay so: that many servers add a wrong
 // "charset=ISO-8859-1" to everything must not hide a keyword.
 func asUTF8(body []byte, contentType string) []byte {
-	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
+	body = bytes.TrimPrefix(body, []byte(utf8BOM))
 	valid, ascii := utf8.Valid(withoutCutRune(body)), !bytes.ContainsFunc(body, func(r rune) bool { return r >= utf8.RuneSelf })
 	if valid && !ascii {
 		return body

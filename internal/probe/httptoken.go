@@ -1,8 +1,10 @@
 package probe
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -131,13 +133,14 @@ func (r *httpRun) fetchToken() (string, *fault) {
 // readToken reads the endpoint's answer (§5.1, §5.2).
 func (r *httpRun) readToken() (string, *fault) {
 	var answer struct {
-		Token   string      `json:"access_token"`
-		Type    string      `json:"token_type"`
-		Expires json.Number `json:"expires_in"` // some send it as a string
-		Error   string      `json:"error"`
+		Token   string          `json:"access_token"`
+		Type    string          `json:"token_type"`
+		Expires json.RawMessage `json:"expires_in"`
+		Error   string          `json:"error"`
 	}
-	err := json.Unmarshal(r.body.kept, &answer)
-	if status := r.response.StatusCode; status != http.StatusOK {
+	err := json.Unmarshal(bytes.TrimPrefix(r.body.kept, []byte(utf8BOM)), &answer)
+	// The standard's is 200; some say 201, as to any POST, and golang.org/x/oauth2 takes that.
+	if status := r.response.StatusCode; status < 200 || status > 299 || err == nil && answer.Token == "" && answer.Error != "" {
 		return "", down(uptime.AuthFailed, "It answered with status %d %s.", status, clean(answer.Error, 60))
 	}
 	switch {
@@ -148,9 +151,9 @@ func (r *httpRun) readToken() (string, *fault) {
 	case !httpguts.ValidHeaderFieldValue(answer.Token):
 		return "", down(uptime.AuthFailed, "Its token holds a control character.")
 	}
-	lasts := tokenTime
-	if seconds, err := answer.Expires.Float64(); err == nil {
-		lasts = time.Duration(min(seconds, 86400) * float64(time.Second))
+	lasts := tokenTime // also where expires_in cannot be read; some send it as a string
+	if seconds, err := strconv.ParseFloat(strings.Trim(string(answer.Expires), `"`), 64); err == nil && !math.IsNaN(seconds) {
+		lasts = time.Duration(max(0, min(seconds, 86400)) * float64(time.Second))
 	}
 	r.tokens.keep(answer.Token, lasts)
 	return answer.Token, nil
