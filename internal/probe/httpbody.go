@@ -132,7 +132,8 @@ type bodyResult struct {
 	whole bool   // kept is all there is
 	bytes int64  // on the wire
 	err   error  // of the framing
-	wrong bool   // the content encoding is not what it claims
+	wrong bool   // the content encoding is not what it claims, or is unknown
+	alien bool   // it is unknown
 	full  bool   // there was no room to keep it
 }
 
@@ -154,9 +155,7 @@ func (s *scratch) readBody(ctx context.Context, resp *http.Response, keep, limit
 		}
 	}
 	res.wrong = err != nil && !errors.Is(err, io.EOF) && (w.err == nil || w.err == io.EOF)
-	if errors.Is(err, errUnknownCoding) {
-		res.wrong = keep > evidenceBody
-	}
+	res.alien = errors.Is(err, errUnknownCoding)
 	for w.err == nil && w.n < maxDrain {
 		_, _ = w.Read(s.chunk)
 	}

@@ -146,6 +146,8 @@ func TestContentFidelity(t *testing.T) {
 		"forbidden text in gzip":                {handle: says(packed(strings.Repeat("fine ", 50_000) + "error")), assertions: []uptime.Assertion{assert("body", "", "not_contains", "error")}, verdict: down, reason: uptime.KeywordBad},
 		"gzip that ends too early is decode":    {handle: says(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", len(cut), cut)), verdict: down, reason: uptime.Decode},
 		"a coding we did not offer is decode":   {handle: says("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok"), assertions: has("ok"), verdict: down, reason: uptime.Decode},
+		"nor does forbidden text hide in it":    {handle: says("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok"), config: `{"max_body_bytes":100}`, assertions: []uptime.Assertion{assert("body", "", "not_contains", "ok")}, verdict: down, reason: uptime.Decode},
+		"it is up where nobody looks at it":     {handle: says("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok"), verdict: up},
 		"JSON null for all is json":             {handle: typed("application/json", "null"), assertions: []uptime.Assertion{assert("json", "$.a", "exists", nil)}, verdict: down, reason: uptime.JSON},
 		"two JSON values are json":              {handle: typed("application/json", "{}{}"), assertions: []uptime.Assertion{assert("json", "$", "exists", nil)}, verdict: down, reason: uptime.JSON},
 		"a header that is not as said":          {handle: typed("text/html", ""), assertions: []uptime.Assertion{assert("header", "Content-Type", "contains", "json")}, verdict: down, reason: uptime.Header},

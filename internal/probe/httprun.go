@@ -270,6 +270,9 @@ func (r *httpRun) readAll(firstByte time.Time) {
 		keep = max(keep, r.cfg.MaxBodyBytes)
 	}
 	r.body = r.readBody(r.ctx, r.response, keep, r.cfg.MaxBodyBytes)
+	if r.body.alien && !r.wantsBody { // nobody needs to read it
+		r.body.wrong = false
+	}
 	r.phases.Transfer += time.Since(firstByte)
 }
 
