@@ -168,6 +168,9 @@ func (r *httpRun) httpConnect(conn net.Conn, reader *bufio.Reader) *fault {
 	}
 	_, sendErr := io.WriteString(conn, request+"\r\n")
 	resp, err := http.ReadResponse(reader, &http.Request{Method: http.MethodConnect})
+	for n := 0; err == nil && resp.StatusCode < 200 && n < maxInterim; n++ { // RFC 9110 §15.2
+		resp, err = http.ReadResponse(reader, &http.Request{Method: http.MethodConnect})
+	}
 	if err != nil {
 		if sendErr != nil {
 			err = sendErr
@@ -175,6 +178,8 @@ func (r *httpRun) httpConnect(conn net.Conn, reader *bufio.Reader) *fault {
 		return r.proxyFault(err)
 	}
 	switch status := resp.StatusCode; {
+	case status < 200:
+		return down(uptime.Protocol, "The proxy sent more than %d interim responses.", maxInterim)
 	case status >= 200 && status <= 299:
 		return nil
 	case status == http.StatusProxyAuthRequired, status == http.StatusUnauthorized: // tinyproxy says the latter

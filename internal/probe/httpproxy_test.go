@@ -117,6 +117,7 @@ func TestProxiesThatFail(t *testing.T) {
 		"one that speaks something else":     {"http", func(c net.Conn) { _, _ = io.WriteString(c, "220 mail ESMTP\r\n"); _, _ = io.Copy(io.Discard, c) }, uptime.Protocol},
 		"a head without end":                 {"http", func(c net.Conn) { repeats("HTTP/1.1 200 OK\r\n", "X: "+strings.Repeat("y", 4000)+"\r\n")(c, "") }, uptime.HeadersLarge},
 		"403":                                {"http", func(c net.Conn) { _, _ = c.Read(make([]byte, 512)); says("HTTP/1.1 403 No\r\n\r\n")(c, "") }, uptime.HTTPStatus},
+		"interim answers without end":        {"http", func(c net.Conn) { repeats("", "HTTP/1.1 102 Processing\r\n\r\n")(c, "") }, uptime.Protocol},
 		"no TLS where it should be":          {"https", func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, uptime.TLSHandshake},
 		"a silent SOCKS proxy":               {"socks5", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, uptime.Timeout},
 		"SOCKS4":                             {"socks5", socksThen("\x00\x5b"), uptime.Protocol},
@@ -229,7 +230,7 @@ func TestAProxyOverTLS(t *testing.T) {
 			return
 		}
 		defer to.Close()
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		_, _ = io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
 		go func() { _, _ = io.Copy(to, c); to.Close() }()
 		_, _ = io.Copy(c, to)
 	})
