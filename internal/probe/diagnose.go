@@ -117,7 +117,7 @@ func (r *session) tryOne(ctx context.Context, to netip.AddrPort) *fault {
 	}
 	defer conn.Close()
 	own := r.trace.host == r.target.host
-	if r.tls == nil || !r.tlsFirst && !(own && r.target.secure) {
+	if r.tls == nil || !r.tlsFirst && !(own && r.target.secure && to.Port() == r.target.port) {
 		return nil
 	}
 	end, _ := ctx.Deadline()
@@ -139,7 +139,7 @@ func (d *findings) tell(f *fault, r *session) diagnosis {
 	var out diagnosis
 	if all := slices.Concat(d.trials, d.other); len(all) > 1 || len(d.other) > 0 {
 		for _, t := range all {
-			out.lines = append(out.lines, fmt.Sprintf("%s %s.", t.to, does(t.fault, 1)))
+			out.lines = append(out.lines, fmt.Sprintf("%s %s.", shown(t.to), does(t.fault, 1)))
 		}
 	}
 	unreached := !r.trace.connected()

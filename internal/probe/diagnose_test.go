@@ -193,6 +193,39 @@ func TestAWrongCertificateOnOneAddress(t *testing.T) {
 	}
 }
 
+// After a redirect from https to http, what else works is found out without TLS.
+func TestADiagnosisSpeaksTLSWhereTheCheckDid(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, authority{}, nil)
+	busy := func(l net.Listener) { serveOn(t, l, says("HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n")) }
+	plain := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": busy, "127.0.0.2": busy})
+	moves := func(l net.Listener) {
+		serveOn(t, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{chainOf(t, ca, nil)}}),
+			says("HTTP/1.1 302 x\r\nLocation: http://shop.test:"+strconv.Itoa(int(plain))+"\r\nContent-Length: 0\r\n\r\n"))
+	}
+	secure := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": moves, "127.0.0.2": moves})
+	out := diagnoseRun(t, "https", secure, map[string]any{"resolver": diagnoseResolver(t, "127.0.0.1", "127.0.0.2"),
+		"tls": map[string]any{"ca_pem": ca.pem(), "server_name": "127.0.0.1"}}, Attempt{Diagnose: true})
+	check(t, out, uptime.VerdictDown, uptime.HTTPStatus)
+	if want := "127.0.0.2:" + strconv.Itoa(int(plain)) + " answers."; !slices.Contains(out.Evidence.Diagnosis, want) {
+		t.Errorf("diagnosis %q, want %q in it", out.Evidence.Diagnosis, want)
+	}
+}
+
+// Addresses that were pinged have no port to be shown.
+func TestADiagnosisOfPingsShowsNoPort(t *testing.T) {
+	t.Parallel()
+	f := down(uptime.ConnTimeout, "silent")
+	r := &session{}
+	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+		r.trace.add(addrPort(netip.MustParseAddr(a), 0), f)
+	}
+	found := findings{trials: r.tryOthers(t.Context(), f)}
+	if got, want := found.tell(f, r).lines, []string{"192.0.2.1 does not answer.", "2001:db8::1 does not answer."}; !slices.Equal(got, want) {
+		t.Errorf("diagnosis %q, want %q", got, want)
+	}
+}
+
 // What wants a failure, or was stopped, is not looked into; and nothing is left behind.
 func TestADiagnosisEndsAndLeavesNothing(t *testing.T) {
 	nobody := diagnosePort(t, map[string]func(net.Listener){"127.0.0.1": nil, "127.0.0.2": nil})

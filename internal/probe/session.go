@@ -54,7 +54,7 @@ type session struct {
 
 	trace    dialTrace
 	tlsTrace tlsTrace
-	tlsFirst bool // TLS was spoken before anything else
+	tlsFirst bool // on the latest connection TLS was spoken before anything else
 	phases   uptime.Phases
 	waited   time.Duration // spent on what is not judged, such as listening for bad news (see listen): no part of the duration
 	facts    facts
@@ -153,7 +153,7 @@ func (r *session) connectTo(host string, port uint16) (net.Conn, *fault) {
 // unbounded is connectTo for a type that counts the bytes itself.
 func (r *session) unbounded(host string, port uint16) (net.Conn, *fault) {
 	f := r.resolve(host)
-	r.trace.port = port
+	r.trace.port, r.tlsFirst = port, false
 	if f != nil {
 		return nil, f
 	}
