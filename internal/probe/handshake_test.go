@@ -1,16 +1,20 @@
 package probe
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +39,46 @@ func opensslServer(t *testing.T, args ...string) *testenv.Program {
 			return append([]string{"s_server", "-quiet", "-accept", strconv.Itoa(s.Port), "-cert", "both.pem", "-key", "both.pem"}, args...)
 		},
 	})
+}
+
+// A server that learns from the request that it wants a client certificate asks for a
+// handshake anew, as IIS and Apache do; without one the client may still get its page.
+func TestAServerMayNegotiateAgain(t *testing.T) {
+	t.Parallel()
+	openssl := testenv.Install(t, "openssl", "openssl")
+	ca, dir, address := newCA(t, authority{}, nil), t.TempDir(), testenv.Addr(t)
+	if err := dbPEM(dir, chainOf(t, ca, nil)); err != nil {
+		t.Fatal(err)
+	}
+	server := exec.CommandContext(t.Context(), openssl, "s_server", "-tls1_2", "-crlf", "-accept", address,
+		"-cert", filepath.Join(dir, "cert.pem"), "-key", filepath.Join(dir, "key.pem"))
+	in, err1 := server.StdinPipe()
+	out, err2 := server.StdoutPipe()
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		told := map[string]string{"Connection: close": "R\n", "Read BLOCK": strings.ReplaceAll(page(""), "\r", "")}
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if lines.Text() == "ACCEPT" {
+				close(ready)
+			}
+			_, _ = io.WriteString(in, told[lines.Text()])
+			delete(told, lines.Text())
+		}
+	})
+	t.Cleanup(func() { _ = server.Process.Kill(); reading.Wait(); _ = server.Wait() })
+	select {
+	case <-ready:
+	case <-time.After(20 * time.Second):
+		t.Fatal("openssl s_server does not listen")
+	}
+	check(t, run(t, uptime.Monitor{Target: "https://" + address, Config: versionConfig("any", ca.pem(), nil)}), uptime.VerdictUp, "")
 }
 
 func TestHandshake(t *testing.T) {

@@ -124,6 +124,7 @@ func (t *tlsClient) config(host string, own bool, tr *tlsTrace) *tls.Config {
 		InsecureSkipVerify: true, // VerifyConnection does it
 		MinVersion:         tls.VersionTLS10,
 		NextProtos:         t.protocols,
+		Renegotiation:      tls.RenegotiateOnceAsClient, // so IIS and Apache ask for a client certificate for one path (TLS 1.2)
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if own && t.cert != nil {
 				tr.certSent = true
