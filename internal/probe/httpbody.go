@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/html/charset"
-
 	"golang.org/x/sync/semaphore"
 
 	"vedette/internal/uptime"
@@ -232,11 +231,23 @@ func asUTF8(body []byte, contentType string) []byte {
 	if !certain && (valid || !strings.HasPrefix(strings.ToLower(contentType), "text/html")) {
 		return body
 	}
-	text, err := e.NewDecoder().Bytes(body)
+	text, err := readTwice(func() io.Reader { return e.NewDecoder().Reader(bytes.NewReader(body)) })
 	if err != nil {
 		return body
 	}
 	return text
+}
+
+// readTwice is all that a reader has to give, of which the first finds out how much it
+// is: what is read into room that doubles until all fits takes up to four times that.
+func readTwice(reader func() io.Reader) ([]byte, error) {
+	size, err := io.Copy(io.Discard, reader())
+	if err != nil {
+		return nil, err
+	}
+	all := make([]byte, size)
+	_, err = io.ReadFull(reader(), all)
+	return all, err
 }
 
 // withoutCutRune leaves out a last character whose end may lie beyond what was kept.

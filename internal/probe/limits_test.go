@@ -1,11 +1,13 @@
 package probe
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,5 +151,20 @@ func TestALargeBodyWaitsForRoomAndIsNeverDownForLackOfIt(t *testing.T) {
 	check(t, compiled.Run(t.Context(), Attempt{}), uptime.VerdictUp, uptime.ReasonOK)
 	if !room.TryAcquire(largeRoom) {
 		t.Error("a check that has ended still holds room")
+	}
+}
+
+// What a body takes beside itself is its text. Not parallel: others would be counted.
+func TestDecodingTakesNoMoreThanTheText(t *testing.T) {
+	body := bytes.Repeat([]byte("\x80"), 4<<20) // euro signs, of three bytes in UTF-8
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	text := asUTF8(body, "text/plain; charset=windows-1252")
+	runtime.ReadMemStats(&after)
+	if !bytes.Equal(text, bytes.Repeat([]byte("€"), 4<<20)) {
+		t.Errorf("the text has %d bytes and is not 4 Mi euro signs", len(text))
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 14<<20 {
+		t.Errorf("took %d KiB for a text of 12 MiB, want at most 14 MiB", took>>10)
 	}
 }
