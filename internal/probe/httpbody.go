@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -217,10 +218,13 @@ func (s *scratch) decoder(coding string, w *wire) (io.Reader, error) {
 
 const utf8BOM = "\xef\xbb\xbf"
 
+// xmlEncoding is the declaration with which a document of XML names its encoding.
+var xmlEncoding = regexp.MustCompile(`^<\?xml\s[^>]{0,200}?\sencoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']`)
+
 // asUTF8 is a body as the text a person reads, in which keywords are looked for: in
-// the encoding that a byte order mark, the Content-Type or, in HTML, a meta element
-// names. Bytes that are UTF-8 anyway stay so: that many servers add a wrong
-// "charset=ISO-8859-1" to everything must not hide a keyword.
+// the encoding that a byte order mark, the Content-Type, the document's declaration in
+// XML or, in HTML, a meta element names. Bytes that are UTF-8 anyway stay so: that many
+// servers add a wrong "charset=ISO-8859-1" to everything must not hide a keyword.
 func asUTF8(body []byte, contentType string) []byte {
 	body = bytes.TrimPrefix(body, []byte(utf8BOM))
 	valid, ascii := utf8.Valid(withoutCutRune(body)), !bytes.ContainsFunc(body, func(r rune) bool { return r >= utf8.RuneSelf })
@@ -228,7 +232,13 @@ func asUTF8(body []byte, contentType string) []byte {
 		return body
 	}
 	e, _, certain := charset.DetermineEncoding(body[:min(len(body), 1024)], contentType)
-	if !certain && (valid || !strings.HasPrefix(strings.ToLower(contentType), "text/html")) {
+	if declared := xmlEncoding.FindSubmatch(body[:min(len(body), 1024)]); declared != nil && !certain && !valid {
+		// Where the declaration can be read, it is not UTF-16, whatever it says.
+		if named, name := charset.Lookup(string(declared[1])); named != nil && !strings.HasPrefix(name, "utf-16") {
+			e, certain = named, true
+		}
+	}
+	if !certain && (valid || !isHTML(body, contentType)) {
 		return body
 	}
 	text, err := readTwice(func() io.Reader { return e.NewDecoder().Reader(bytes.NewReader(body)) })
@@ -236,6 +246,15 @@ func asUTF8(body []byte, contentType string) []byte {
 		return body
 	}
 	return text
+}
+
+// isHTML reports whether a body is HTML: by its Content-Type or, as in browsers,
+// by how it begins where it has none.
+func isHTML(body []byte, contentType string) bool {
+	if contentType == "" {
+		contentType = http.DetectContentType(body)
+	}
+	return strings.HasPrefix(strings.ToLower(contentType), "text/html")
 }
 
 // readTwice is all that a reader has to give, of which the first finds out how much it
