@@ -3,15 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"vedette/internal/testenv"
 )
 
 // vedette runs one command as the shell would.
@@ -20,6 +25,39 @@ func vedette(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	var out, errs bytes.Buffer
 	code = run(t.Context(), args, strings.NewReader(stdin), &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// A target cannot have a library write to our standard error. The program itself is
+// run, as main sets up what belongs to the whole process.
+func TestATargetCannotFillTheLog(t *testing.T) {
+	const childFile = "VEDETTE_TEST_CHECK_FILE"
+	if file := os.Getenv(childFile); file != "" {
+		os.Args = []string{"vedette", "check", "--private-targets", "allow", "--file", file}
+		main()
+	}
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	testenv.Serve(l, func(c net.Conn) { // settings, a frame of a type that is none, and a goodbye (RFC 9113 §6)
+		_, _ = io.WriteString(c, "\x00\x00\x00\x04\x00\x00\x00\x00\x00"+"\x00\x00\x00\x5f\x00\x00\x00\x00\x00"+
+			"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+		_, _ = io.Copy(io.Discard, c)
+	})
+	file := filepath.Join(t.TempDir(), "monitor.json")
+	if err := os.WriteFile(file, []byte(`{"name":"a","type":"http","target":"http://`+l.Addr().String()+`","config":{"http_version":"h2c"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestATargetCannotFillTheLog$")
+	cmd.Env = append(os.Environ(), childFile+"="+file)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run() // 1, of a target that is down
+	if !strings.HasPrefix(stdout.String(), "DOWN ") || stderr.Len() > 0 {
+		t.Errorf("standard output %q, standard error %q: want a target that is down, and nothing", stdout.String(), stderr.String())
+	}
 }
 
 func TestExitCodesAndOutputAreAsDocumented(t *testing.T) {
