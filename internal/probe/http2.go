@@ -6,11 +6,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"vedette/internal/uptime"
@@ -110,4 +113,36 @@ func (r *httpRun) roundTripHTTP2(conn net.Conn, request []byte) (*http.Response,
 		return nil, err
 	}
 	return client.RoundTrip(req.WithContext(ctx))
+}
+
+// notedConn notes that a write was told of a reset. The system tells it once, and of
+// HTTP/2's reader and writer it may be the writer: the reader then sees an end.
+type notedConn struct {
+	net.Conn
+	mu    sync.Mutex // guards what follows; held while writing
+	reset bool
+}
+
+// Write implements io.Writer.
+func (c *notedConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := c.Conn.Write(b)
+	if errors.Is(err, syscall.ECONNRESET) { // not EPIPE, which comes after an end as well
+		c.reset = true
+	}
+	return n, err
+}
+
+// cause is err, or the reset behind the end that a reader saw.
+func (c *notedConn) cause(err error) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reset {
+		return syscall.ECONNRESET
+	}
+	return err
 }

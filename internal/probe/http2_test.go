@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"vedette/internal/testenv"
 	"vedette/internal/uptime"
 )
 
@@ -259,6 +260,15 @@ func TestHTTP2Faults(t *testing.T) {
 			}
 			check(t, run(t, uptime.Monitor{Target: "http://" + framed(t, tt.say), Config: versionConfig("h2c", "", nil), Timeout: timeout}), tt.verdict, tt.reason)
 		})
+	}
+}
+
+// Whichever of the reader and the writer is told of it.
+func TestAResetOfHTTP2IsTold(t *testing.T) {
+	t.Parallel()
+	target := "http://" + framed(t, func(_ *http2.Framer, c net.Conn, _ func(...string) []byte) { testenv.Reset(c) })
+	for range 20 {
+		check(t, run(t, uptime.Monitor{Target: target, Config: versionConfig("h2c", "", nil)}), uptime.VerdictDown, uptime.ConnReset)
 	}
 }
 

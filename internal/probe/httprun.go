@@ -19,7 +19,8 @@ type httpRun struct {
 	*scratch
 
 	hop       hop
-	proved    bool // a challenge of this hop was answered
+	wire      *notedConn // to the hop, below TLS
+	proved    bool       // a challenge of this hop was answered
 	redirects []string
 	statuses  []int          // of the responses that said so
 	response  *http.Response // its head; nil until there is one
@@ -130,8 +131,12 @@ func (r *httpRun) open() (conn net.Conn, f *fault) {
 	} else {
 		conn, f = r.unbounded(r.hop.host, r.hop.port)
 	}
-	if f != nil || !r.hop.secure {
-		return conn, f
+	if f != nil {
+		return nil, f
+	}
+	r.wire = &notedConn{Conn: conn}
+	if conn = r.wire; !r.hop.secure {
+		return conn, nil
 	}
 	secured, f := r.secure(conn, r.hop.host, r.hop.own)
 	if f != nil {
@@ -233,6 +238,7 @@ func (r *httpRun) headFault(err error, silent bool) *fault {
 	if r.source.err != nil { // http.ReadResponse does not wrap what the reader said
 		err = r.source.err
 	}
+	err = r.wire.cause(err)
 	if r.source.left == 0 {
 		return down(uptime.HeadersLarge, "The response head is larger than %d KiB.", maxHead>>10)
 	}
@@ -291,7 +297,7 @@ func (r *httpRun) bodyFault() *fault {
 		if isTimeout(err) || r.ctx.Err() != nil {
 			return down(uptime.Timeout, "The body was not complete within %s; %d bytes had come.", r.timeout, r.body.bytes)
 		}
-		return framingFault(err)
+		return framingFault(r.wire.cause(err))
 	}
 	if r.body.wrong {
 		return down(uptime.Decode, "The body cannot be unpacked as %s.", clean(r.response.Header.Get("Content-Encoding"), 40))
