@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -50,21 +51,14 @@ func parseMarkup(b []byte, contentType string) *markup {
 		return &markup{err: fmt.Errorf("a body of more than %d MiB", maxMarkup>>20)}
 	}
 	if !isXML(b, contentType) {
-		if err := measureHTML(b); err != nil {
-			return &markup{err: err}
-		}
-		doc, err := html.Parse(bytes.NewReader(b))
-		if err != nil {
-			return &markup{err: errors.New("HTML that cannot be read")}
-		}
-		return &markup{top: htmlquery.CreateXPathNavigator(doc)}
-	}
-	if err := measureXML(b); err != nil {
-		return &markup{err: err}
+		return parseHTML(b)
 	}
 	decode := charset.NewReaderLabel
 	if utf8.Valid(b) { // decoded already, whatever its first line says
 		decode = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
+	}
+	if err := measureXML(b, decode); err != nil {
+		return &markup{err: err}
 	}
 	doc, err := xmlquery.ParseWithOptions(bytes.NewReader(b), xmlquery.ParserOptions{
 		Decoder: &xmlquery.DecoderOptions{Strict: true, CharsetReader: decode},
@@ -75,6 +69,66 @@ func parseMarkup(b []byte, contentType string) *markup {
 	return &markup{top: xmlquery.CreateXPathNavigator(doc)}
 }
 
+func parseHTML(b []byte) *markup {
+	plain, mark, ok := plainHTML(b)
+	if !ok {
+		return &markup{err: errors.New("HTML full of control characters")}
+	}
+	if err := measureHTML(plain); err != nil {
+		return &markup{err: err}
+	}
+	doc, err := html.Parse(bytes.NewReader(plain))
+	if err != nil {
+		return &markup{err: errors.New("HTML that cannot be read")}
+	}
+	if mark != "" {
+		for n := range doc.Descendants() {
+			if n.Type == html.TextNode {
+				n.Data = strings.ReplaceAll(n.Data, mark, "<")
+			}
+		}
+	}
+	return &markup{top: htmlquery.CreateXPathNavigator(doc)}
+}
+
+// plainHTML is a document that reads the same whether it is within SVG or MathML or not.
+// There, the parser finds tags in the text of a style or a title, and sections of CDATA,
+// and so may read all that follows otherwise than measureHTML does. So each '<' of a
+// text becomes mark, to be turned back in the tree, and a section of CDATA that ends
+// elsewhere than the comment it is in HTML becomes that comment. mark is empty if
+// there is no such text; not ok is a document that leaves nothing to mark with.
+func plainHTML(b []byte) (plain []byte, mark string, ok bool) {
+	var free byte
+	for _, c := range []byte("\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0e\x0f\x7f") { // no spaces, and in no real text
+		if bytes.IndexByte(b, c) < 0 {
+			free = c
+			break
+		}
+	}
+	if free == 0 {
+		return nil, "", false
+	}
+	plain = bytes.Clone(b)
+	at := 0
+	z := html.NewTokenizer(bytes.NewReader(b))
+	for kind := z.Next(); kind != html.ErrorToken; kind = z.Next() {
+		raw := z.Raw()
+		here := plain[at : at+len(raw)]
+		at += len(raw)
+		switch {
+		case kind == html.TextToken:
+			for i, c := range here {
+				if c == '<' {
+					here[i], mark = free, string(rune(free))
+				}
+			}
+		case kind == html.CommentToken && bytes.HasPrefix(raw, []byte("<![CDATA[")) && !bytes.HasSuffix(raw, []byte("]]>")):
+			here[2] = '-'
+		}
+	}
+	return plain, mark, true
+}
+
 func isXML(b []byte, contentType string) bool {
 	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	if strings.TrimSpace(kind) == "text/html" {
@@ -83,43 +137,42 @@ func isXML(b []byte, contentType string) bool {
 	return strings.Contains(kind, "xml") || bytes.HasPrefix(bytes.TrimSpace(b), []byte("<?xml"))
 }
 
-// measureXML counts tags, attributes and depth. Within a tag '<' cannot stand, so what
-// it takes for one in a comment or a CDATA section only makes it stricter.
-func measureXML(b []byte) error {
-	depth, nodes := 0, 0
-	for i := 0; i < len(b); i++ {
-		switch {
-		case b[i] == '=':
-			nodes++
-		case b[i] != '<' || i+1 == len(b):
-		case b[i+1] == '/':
+// measureXML counts the nodes of a document and how deep they lie, by the tokens of
+// the decoder that parses it, so that nothing is hidden from it in a comment, a quote
+// or another charset. What is not well-formed is left to the parser to tell.
+func measureXML(b []byte, decode func(string, io.Reader) (io.Reader, error)) error {
+	d := xml.NewDecoder(bytes.NewReader(b))
+	d.CharsetReader = decode
+	depth, nodes, text := 0, 0, false
+	for {
+		token, err := d.RawToken()
+		if err != nil {
+			return nil
+		}
+		after := text // two texts in a row are two nodes, if one is a CDATA section
+		text = false
+		switch t := token.(type) {
+		case xml.StartElement:
+			depth++
+			nodes += 2 + len(t.Attr) // and the text after it
+		case xml.EndElement:
 			depth--
-		case b[i+1] != '!' && b[i+1] != '?':
-			nodes += 2 // an element and the text after it
-			if depth++; depth > maxMarkupDepth {
-				return fmt.Errorf("XML nested deeper than %d", maxMarkupDepth)
+		case xml.CharData:
+			if text = true; after {
+				nodes++
 			}
-			end, quote := i+1, byte(0)
-			for ; end < len(b) && (quote != 0 || b[end] != '>'); end++ {
-				switch c := b[end]; {
-				case quote != 0 && c == quote:
-					quote = 0
-				case quote == 0 && (c == '"' || c == '\''):
-					quote = c
-				case c == '=':
-					nodes++
-				}
-			}
-			if b[end-1] == '/' {
-				depth--
-			}
-			i = end
+		case xml.ProcInst:
+			nodes += 2 + bytes.Count(t.Inst, []byte("=")) // it is searched for attributes
+		default:
+			nodes += 2
+		}
+		if depth > maxMarkupDepth {
+			return fmt.Errorf("XML nested deeper than %d", maxMarkupDepth)
 		}
 		if nodes > maxMarkupNodes {
 			return fmt.Errorf("XML of more than %d nodes", maxMarkupNodes)
 		}
 	}
-	return nil
 }
 
 var (

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,49 @@ func TestHTMLIsNeverLargerThanMeasured(t *testing.T) {
 		}
 		if err := measureHTML([]byte(doc)); err == nil && nodes > 2*maxMarkupNodes {
 			t.Errorf("%s: %d nodes of a document that was let through", name, nodes)
+		}
+	}
+}
+
+// What hides tags from a count by bytes, or from the tokenizer alone, hides none here.
+func TestMarkupHidesNoNodes(t *testing.T) {
+	t.Parallel()
+	const many = 4 * maxMarkupNodes
+	xmlDoc := func(s string) string { return `<?xml version="1.0"?><a>` + s + "</a>" }
+	for name, doc := range map[string]string{
+		"XML after a quote in a comment":  xmlDoc("<!--<x '-->" + strings.Repeat("<a/>", many)),
+		"XML after a quote in CDATA":      xmlDoc("<![CDATA[<x ']]>" + strings.Repeat("<a/>", many)),
+		"XML nested after a comment":      xmlDoc("<!--<x '-->" + strings.Repeat("<a>", 1000) + strings.Repeat("</a>", 1000)),
+		"XML of comments":                 xmlDoc(strings.Repeat("<!---->", many)),
+		"XML of instructions":             xmlDoc(strings.Repeat("<?a?>", many)),
+		"XML of CDATA":                    xmlDoc(strings.Repeat("<![CDATA[x]]>", 2*maxMarkupNodes)),
+		"HTML after a quote in SVG":       "<svg><style><a x='</style>'>" + strings.Repeat("<g/>", many),
+		"HTML after a quote after CDATA":  "<svg><![CDATA[ > <p x=' ]]>" + strings.Repeat("<g/>", many),
+		"HTML in a style of SVG":          "<svg><style>" + strings.Repeat("<g/>", many),
+		"HTML in a title of MathML":       "<math><title>" + strings.Repeat("<g/>", many),
+		"HTML after plain text in SVG":    "<svg><plaintext>" + strings.Repeat("<g/>", many),
+		"HTML of odd bytes":               "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0e\x0f\x7f<svg><style>" + strings.Repeat("<g/>", many),
+		"HTML of formatting in a SVG one": "<svg><style></svg>" + strings.Repeat("<p><b><i><u>", many/8),
+	} {
+		m := parseMarkup([]byte(doc), "")
+		if m.err != nil {
+			continue
+		}
+		s, err := selectXPath("count(//*)", m.top)
+		if n, _ := strconv.Atoi(s.text); err != nil || n > 100 || strings.HasPrefix(name, "XML") {
+			t.Errorf("%s: let through with %s elements (%v)", name, s.text, err)
+		}
+	}
+}
+
+func TestTextOfHTMLKeepsItsTags(t *testing.T) {
+	t.Parallel()
+	doc := parseMarkup([]byte(`<script>if (a<b) c("<!-- <p>")</script><title>a < b &lt; c</title><svg><title>d &lt; e</title><style>f{}</style></svg><p>1 < 2`), "text/html")
+	for expr, want := range map[string]string{
+		"//script": `if (a<b) c("<!-- <p>")`, "//head/title": "a < b < c", "//svg/title": "d < e", "//style": "f{}", "//p": "1 < 2", "count(//p)": "1",
+	} {
+		if s, err := selectXPath(expr, doc.top); err != nil || s.text != want {
+			t.Errorf("%s: %q, %v; want %q", expr, s.text, err, want)
 		}
 	}
 }
