@@ -7,12 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
+	"math/big"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/ohler55/ojg/jp"
+	"github.com/theory/jsonpath"
+	"github.com/theory/jsonpath/spec"
 
 	"vedette/internal/uptime"
 )
@@ -23,6 +29,7 @@ const (
 	maxJSONDepth  = 128
 	maxJSONValues = 200_000
 	maxPath       = 512 // bytes
+	maxInteger    = 300 // digits of one that is compared exactly; a float64 has no more
 )
 
 // document is a body as JSON, parsed when the first assertion asks for it.
@@ -82,15 +89,22 @@ func measureJSON(b []byte) error {
 	return nil
 }
 
-// plainNumbers turns json.Number into int64 where it fits, else float64, which is
-// what path filters compare.
+// plainNumbers turns a json.Number into an int64 where its value is one, else into a
+// float64, so that 1.0 is 1 in whatever it stands. Larger integers stay as they are
+// written: rounded, the ids of two things could be equal.
 func plainNumbers(v any) any {
 	switch x := v.(type) {
 	case json.Number:
 		if i, err := x.Int64(); err == nil {
 			return i
 		}
+		if len(x) <= maxInteger && !strings.ContainsAny(string(x), ".eE") {
+			return x
+		}
 		f, _ := x.Float64()
+		if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			return int64(f)
+		}
 		return f
 	case []any:
 		for i := range x {
@@ -128,7 +142,7 @@ func compileJSON(a *assertion, path string, p *uptime.Problems) {
 		if f.document.err != nil {
 			return found{actual: "no usable JSON: " + f.document.err.Error()}
 		}
-		v, ok := expr.FirstFound(f.document.value)
+		v, ok := expr.first(f.document.value)
 		if !ok {
 			return found{ok: absent, actual: "nothing at that path"}
 		}
@@ -136,22 +150,26 @@ func compileJSON(a *assertion, path string, p *uptime.Problems) {
 	}
 }
 
+// jsonPath is a compiled path.
+type jsonPath []*spec.Segment
+
 // parsePath refuses what can cost more than one walk of the document.
-func parsePath(s string) (jp.Expr, error) {
+func parsePath(s string) (jsonPath, error) {
 	if len(s) > maxPath {
 		return nil, fmt.Errorf("is longer than %d bytes", maxPath)
 	}
 	if !strings.HasPrefix(s, "$") {
 		return nil, fmt.Errorf("must be a JSONPath that begins with $, such as $.status")
 	}
-	expr, err := jp.ParseString(s)
+	path, err := jsonpath.Parse(s)
 	if err != nil {
-		return nil, fmt.Errorf("is not a JSONPath: %v", err)
+		return nil, fmt.Errorf("is not a JSONPath (RFC 9535): %s", clean(strings.TrimPrefix(err.Error(), "jsonpath: "), 150))
 	}
-	var c pathCost
-	c.add(expr)
+	out := jsonPath(path.Query().Segments())
+	c := pathCost{union: 1}
+	c.add(out)
 	switch {
-	case c.descents > 1 || c.filters > 1 || c.filters == 1 && strings.Count(s, "..") > 1 || c.roots > 1:
+	case c.descents > 1 || c.filters > 1 || c.roots > 0:
 		return nil, fmt.Errorf("may hold one .. and one filter, and no $ inside it: more could take too long")
 	case c.union > 64:
 		return nil, fmt.Errorf("may hold lists such as [0,1] that come to 64 combinations at most")
@@ -160,7 +178,7 @@ func parsePath(s string) (jp.Expr, error) {
 	case c.patterns:
 		return nil, fmt.Errorf("may not hold patterns, which could take too long; use the operator matches")
 	}
-	return expr, nil
+	return out, nil
 }
 
 // pathCost is what can make a path dear: each step of a plain one visits a value at
@@ -168,68 +186,100 @@ func parsePath(s string) (jp.Expr, error) {
 type pathCost struct {
 	descents, filters, roots int
 	union                    int  // how often lists of keys may lead to one value
-	many                     int  // queries inside filters that find several values: they are combined
+	many                     int  // queries inside filters that find several values
 	patterns                 bool // inside filters, which would try them on every value
 }
 
-func (c *pathCost) add(x jp.Expr) {
-	c.union = max(c.union, 1)
-	for _, f := range x {
-		switch f := f.(type) {
-		case jp.Root:
-			c.roots++
-		case jp.Descent:
+func (c *pathCost) add(path jsonPath) {
+	for _, segment := range path {
+		if segment.IsDescendant() {
 			c.descents++
-		case jp.Union:
-			c.union = min(c.union*len(f), 1000)
-		case *jp.Proc:
-			c.filters += 2 // not ours to run
-		case *jp.Filter:
-			c.filters++
-			c.condition(f)
+		}
+		c.union = min(c.union*len(segment.Selectors()), 1000)
+		for _, selector := range segment.Selectors() {
+			if f, ok := selector.(*spec.FilterSelector); ok {
+				c.filter(f.String())
+			}
 		}
 	}
 }
 
-// condition adds what a filter holds: a form, or one query whose existence is asked.
-// The library does not show the latter (Inspect panics), but writes it down.
-func (c *pathCost) condition(f *jp.Filter) {
-	form := func() (form *jp.Form) {
-		defer func() { _ = recover() }()
-		return f.Inspect()
-	}()
-	if form != nil {
-		c.side(form)
-		return
-	}
-	query, err := jp.ParseString(strings.TrimSuffix(strings.TrimPrefix(f.String(), "[?("), ")]"))
-	if err != nil {
-		c.many = 2 // not understood, so refused
-	}
-	c.side(query)
-}
+var (
+	quotedText   = regexp.MustCompile(`"(\\.|[^"\\])*"`)
+	filterQuery  = regexp.MustCompile(`[@$]((\.\.)?\[[^\[\]]*\])*`)
+	filterSearch = regexp.MustCompile(`\b(match|search)\(`)
+)
 
-// side is one side of an operator in a filter.
-func (c *pathCost) side(v any) {
-	switch v := v.(type) {
-	case *jp.Form:
-		switch v.Op {
-		case "match", "search", "~=", "=~":
-			c.patterns = true
-		}
-		c.side(v.Left)
-		c.side(v.Right)
-	case jp.Expr:
-		if !v.Normal() && !onlyNormal(v) {
+// filter adds what a filter holds, by the form in which the library writes it down:
+// names and texts stand in double quotes, and every step of a query in brackets.
+func (c *pathCost) filter(text string) {
+	text = quotedText.ReplaceAllString(text, `""`)
+	c.filters += strings.Count(text, "?")
+	c.roots += strings.Count(text, "$")
+	c.descents += strings.Count(text, "..")
+	c.patterns = c.patterns || filterSearch.MatchString(text)
+	for _, query := range filterQuery.FindAllString(text, -1) {
+		if strings.ContainsAny(query, "*:,") || strings.Contains(query, "..") {
 			c.many++
 		}
-		c.add(v)
+		for step := range strings.SplitSeq(query, "]") {
+			c.union = min(c.union*(1+strings.Count(step, ",")), 1000)
+		}
 	}
 }
 
-// onlyNormal is Normal for an expression that a script marks with a fragment of its
-// own at the front.
-func onlyNormal(x jp.Expr) bool { return len(x) > 1 && x[1:].Normal() }
+// first is the first value that the path selects. RFC 9535 leaves the order of an
+// object's members open: here it is that of their names, so that the same document
+// gives the same result each time.
+func (p jsonPath) first(root any) (any, bool) { return p.from(root, root) }
+
+func (p jsonPath) from(v, root any) (any, bool) {
+	if len(p) == 0 {
+		return v, true
+	}
+	for _, selector := range p[0].Selectors() {
+		for _, next := range selected(selector, v, root) {
+			if out, ok := p[1:].from(next, root); ok {
+				return out, true
+			}
+		}
+	}
+	if p[0].IsDescendant() {
+		for _, child := range children(v) {
+			if out, ok := p.from(child, root); ok {
+				return out, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// selected are the values below v that one selector selects.
+func selected(selector spec.Selector, v, root any) []any {
+	switch s := selector.(type) {
+	case spec.WildcardSelector:
+		return children(v)
+	case *spec.FilterSelector:
+		return slices.DeleteFunc(slices.Clone(children(v)), func(c any) bool { return !s.Eval(c, root) })
+	}
+	return selector.Select(v, root)
+}
+
+// children are the items of an array, or the members of an object by their names. The
+// former are not a copy.
+func children(v any) []any {
+	switch v := v.(type) {
+	case []any:
+		return v
+	case map[string]any:
+		out := make([]any, 0, len(v))
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			out = append(out, v[k])
+		}
+		return out
+	}
+	return nil
+}
 
 // valueOps are what may be asked of a value found in a document.
 var valueOps = []string{"exists", "not_exists", "eq", "ne", "lt", "le", "gt", "ge", "contains", "not_contains",
@@ -317,9 +367,9 @@ func jsonEqual(a, b any) bool {
 
 // jsonCompare orders two numbers or two strings; anything else is not comparable.
 func jsonCompare(a, b any) (int, bool) {
-	if x, ok := a.(int64); ok {
-		if y, ok := b.(int64); ok {
-			return cmp.Compare(x, y), true
+	if x, ok := integer(a); ok {
+		if y, ok := integer(b); ok {
+			return x.Cmp(y), true
 		}
 	}
 	x, xok := number(a)
@@ -332,12 +382,25 @@ func jsonCompare(a, b any) (int, bool) {
 	return strings.Compare(s, t), sok && tok
 }
 
+func integer(v any) (*big.Int, bool) {
+	switch x := v.(type) {
+	case int64:
+		return big.NewInt(x), true
+	case json.Number:
+		return new(big.Int).SetString(string(x), 10)
+	}
+	return nil, false
+}
+
 func number(v any) (float64, bool) {
 	switch x := v.(type) {
 	case int64:
 		return float64(x), true
 	case float64:
 		return x, true
+	case json.Number:
+		f, err := x.Float64()
+		return f, err == nil
 	}
 	return 0, false
 }
@@ -366,6 +429,8 @@ func plainText(v any) string {
 		return x
 	case int64:
 		return strconv.FormatInt(x, 10)
+	case json.Number:
+		return string(x)
 	}
 	return compactJSON(v)
 }
