@@ -60,6 +60,10 @@ type command struct {
 	read     func(name string) ([]byte, error)
 	url      string
 	names    map[string]bool // of headers, in lower case
+	literal  bool            // -g: brackets of the URL stand for themselves
+	host     string          // of a Host header, empty without
+	length   string          // of a Content-Length header, empty without
+	cookies  []string        // of -b
 	data     []string
 	json     bool // --json: its pieces are joined as they are
 	get      bool // -G: the data goes into the query
@@ -193,6 +197,9 @@ func (c *command) monitor() (service.MonitorBody, error) {
 	if c.url == "" {
 		return none, wrong("the line has no URL")
 	}
+	if err := c.unglob(); err != nil {
+		return none, err
+	}
 	if !strings.Contains(c.url, "://") {
 		c.url = "http://" + c.url // as curl does
 	}
@@ -210,6 +217,9 @@ func (c *command) monitor() (service.MonitorBody, error) {
 	}
 	if err := c.placeData(u); err != nil {
 		return none, err
+	}
+	if c.length != "" && c.length != strconv.Itoa(len(c.Body)) {
+		return none, wrong("the header Content-Length is %s and the data has %d bytes", c.length, len(c.Body))
 	}
 	if len(c.Headers) == 0 {
 		c.Headers = nil
@@ -235,8 +245,54 @@ func (c *command) monitor() (service.MonitorBody, error) {
 	return m, nil
 }
 
+// unglob takes the URL for what curl makes of it: without -g, brackets stand for many
+// URLs, and a backslash before one, as browsers write it, takes that meaning away.
+func (c *command) unglob() error {
+	if c.literal {
+		return nil
+	}
+	var out strings.Builder
+	scheme, rest, ok := strings.Cut(c.url, "://")
+	if !ok {
+		scheme, rest = "", c.url
+	}
+	authority, _, _ := strings.Cut(rest, "/")
+	begin, host := strings.LastIndexByte(authority, '@')+1, 0
+	if end := strings.IndexByte(authority, ']'); end > begin && rest[begin] == '[' {
+		if a, _, _ := strings.Cut(rest[begin+1:end], "%"); strings.Contains(a, ":") {
+			host = end + 1 // an address of IPv6
+		}
+	}
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '\\' && i+1 < len(rest) && strings.IndexByte("[]{}", rest[i+1]) >= 0:
+			i++
+			out.WriteByte(rest[i])
+		case strings.HasPrefix(rest[i:], "[]"): // as in a[]=1, for curl too
+			i++
+			out.WriteString("[]")
+		case (i < begin || i >= host) && strings.IndexByte("[]{}", c) >= 0:
+			return wrong("the URL has %q, by which curl makes several of it: write a backslash before it, or -g if it stands for itself", c)
+		default:
+			out.WriteByte(c)
+		}
+	}
+	if c.url = out.String(); ok {
+		c.url = scheme + "://" + c.url
+	}
+	return nil
+}
+
 // settle is what an option means beside the others.
 func (c *command) settle(u *url.URL) error {
+	if c.host != "" && !strings.EqualFold(c.host, u.Host) {
+		return wrong("the header Host is %s, and a check sends that of its target, %s", c.host, u.Host)
+	}
+	if len(c.cookies) > 0 {
+		if err := c.setHeader("Cookie", strings.Join(c.cookies, "; ")); err != nil {
+			return wrong("-b (--cookie) %v", err)
+		}
+	}
 	if c.digest {
 		if c.Auth == nil || c.Auth.Kind != "basic" {
 			return wrong("--digest needs the name and password of -u (--user)")

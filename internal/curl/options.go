@@ -74,6 +74,8 @@ var options = map[string]option{
 	"--http2-prior-knowledge": {do: func(c *command, _ string) error { c.Version = "h2c"; return nil }},
 	"--compressed":            {}, // a monitor always asks for it
 
+	"--globoff": {do: func(c *command, _ string) error { c.literal = true; return nil }},
+
 	"--form":             {value: true, refused: "a monitor's body is text; write it with --data-raw and its Content-Type"},
 	"--form-string":      {value: true, refused: "a monitor's body is text; write it with --data-raw and its Content-Type"},
 	"--upload-file":      {value: true, refused: "use --data-binary @FILE with -X PUT"},
@@ -101,7 +103,7 @@ var options = map[string]option{
 
 	"--silent": {}, "--show-error": {}, "--output": {value: true}, "--remote-name": {}, "--verbose": {}, "--include": {},
 	"--show-headers": {}, "--write-out": {value: true}, "--progress-bar": {}, "--no-progress-meter": {}, "--fail": {},
-	"--fail-with-body": {}, "--no-buffer": {}, "--dump-header": {value: true}, "--cookie-jar": {value: true}, "--globoff": {},
+	"--fail-with-body": {}, "--no-buffer": {}, "--dump-header": {value: true}, "--cookie-jar": {value: true},
 	"--disable": {}, "--remote-header-name": {}, "--remote-time": {}, "--output-dir": {value: true}, "--create-dirs": {},
 	"--trace": {value: true}, "--trace-ascii": {value: true}, "--trace-time": {}, "--stderr": {value: true}, "--styled-output": {},
 	"--no-styled-output": {}, "--no-keepalive": {}, "--keepalive-time": {value: true}, "--tcp-nodelay": {}, "--path-as-is": {},
@@ -119,10 +121,49 @@ func (c *command) header(v string) error {
 		return errors.New(`must be written "Name: value"`)
 	case value == "":
 		return fmt.Errorf("would take the header %s away, which cannot be honoured", name)
-	case strings.EqualFold(name, "Host"), strings.EqualFold(name, "Connection"), strings.EqualFold(name, "Content-Length"):
-		return fmt.Errorf("sets the header %s, which a check sets itself", name)
+	}
+	switch strings.ToLower(name) {
+	case "host": // browsers write these two down; they must be what a check sends
+		c.host = value
+		return nil
+	case "content-length":
+		c.length = value
+		return nil
+	case "connection", "keep-alive", "te":
+		return connectionHeader(name, value)
+	case "accept-encoding":
+		return c.codings(name, value)
 	}
 	return c.setHeader(name, value)
+}
+
+// connectionHeader leaves out what only says how a browser keeps its connections.
+func connectionHeader(name, value string) error {
+	switch strings.ToLower(value) {
+	case "keep-alive", "close", "trailers":
+		return nil
+	}
+	if strings.EqualFold(name, "Keep-Alive") {
+		return nil
+	}
+	return fmt.Errorf("sets the header %s, which a check sets itself", name)
+}
+
+// codings keeps those that a check can unpack: a browser asks for more, and a server
+// that gave one of them would be down, decode.
+func (c *command) codings(name, value string) error {
+	var kept []string
+	for item := range strings.SplitSeq(value, ",") {
+		coding, _, _ := strings.Cut(item, ";")
+		switch strings.ToLower(strings.TrimSpace(coding)) {
+		case "gzip", "deflate", "identity":
+			kept = append(kept, strings.TrimSpace(item))
+		}
+	}
+	if len(kept) == 0 {
+		return fmt.Errorf("asks with %s for no coding that a check unpacks: name gzip, deflate or identity", name)
+	}
+	return c.setHeader(name, strings.Join(kept, ", "))
 }
 
 // form adds data of a form.
@@ -160,7 +201,11 @@ func (c *command) addBinary(v string) error {
 // addEncoded adds "content", "=content", "name=content", "@file" or "name@file".
 func (c *command) addEncoded(v string) error {
 	name, content := "", v
-	if i := strings.IndexAny(v, "=@"); i >= 0 {
+	i := strings.IndexByte(v, '=')
+	if i < 0 {
+		i = strings.IndexByte(v, '@')
+	}
+	if i >= 0 {
 		name, content = v[:i], v[i+1:]
 		if v[i] == '@' {
 			text, err := c.file(content)
@@ -199,7 +244,8 @@ func (c *command) cookie(v string) error {
 	if !strings.Contains(v, "=") {
 		return errors.New(`names a file of cookies, which a check does not keep: write "name=value"`)
 	}
-	return c.setHeader("Cookie", v)
+	c.cookies = append(c.cookies, v)
+	return nil
 }
 
 func (c *command) referer(v string) error {

@@ -82,6 +82,11 @@ func (s *splitter) next() error {
 			return s.ansi()
 		}
 		return s.dollar()
+	case '^':
+		if len(s.rest) > 1 && strings.IndexByte("\"\n^\\", s.rest[1]) >= 0 {
+			return errors.New("is written for the command prompt of Windows: copy it as cURL (bash)")
+		}
+		s.add(s.take(1))
 	case '`', '|', ';', '&', '<', '>', '(', ')':
 		return fmt.Errorf("has %q outside of quotes, on which a shell would act: put it into quotes, or leave that part out", c)
 	default:
