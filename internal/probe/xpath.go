@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,16 +58,56 @@ func parseMarkup(b []byte, contentType string) *markup {
 	if utf8.Valid(b) { // decoded already, whatever its first line says
 		decode = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
 	}
-	if err := measureXML(b, decode); err != nil {
+	var entities map[string]string
+	if isXHTML(b, contentType) {
+		entities = xml.HTMLEntity
+	}
+	d := xml.NewDecoder(bytes.NewReader(b))
+	d.CharsetReader, d.Entity = decode, entities
+	if err := measureXML(d); err != nil {
 		return &markup{err: err}
 	}
 	doc, err := xmlquery.ParseWithOptions(bytes.NewReader(b), xmlquery.ParserOptions{
-		Decoder: &xmlquery.DecoderOptions{Strict: true, CharsetReader: decode},
+		Decoder: &xmlquery.DecoderOptions{Strict: true, CharsetReader: decode, Entity: entities},
 	})
 	if err != nil {
 		return &markup{err: fmt.Errorf("XML that cannot be read: %s", clean(err.Error(), 100))}
 	}
+	settleXML(doc)
 	return &markup{top: xmlquery.CreateXPathNavigator(doc)}
+}
+
+// settleXML makes of the library's tree that of XPath 1.0 §5: what a CDATA section holds
+// is text, in one node with the text around it, and instructions, which the library
+// takes for elements without a value, are left out.
+func settleXML(parent *xmlquery.Node) {
+	isText := func(n *xmlquery.Node) bool {
+		return n != nil && (n.Type == xmlquery.TextNode || n.Type == xmlquery.CharDataNode)
+	}
+	for n := parent.FirstChild; n != nil; {
+		next := n.NextSibling
+		switch {
+		case n.Type == xmlquery.ProcessingInstruction:
+			xmlquery.RemoveFromTree(n)
+		case isText(n):
+			n.Type = xmlquery.TextNode
+			if !isText(next) {
+				break
+			}
+			var all strings.Builder
+			all.WriteString(n.Data)
+			for isText(next) {
+				all.WriteString(next.Data)
+				after := next.NextSibling
+				xmlquery.RemoveFromTree(next)
+				next = after
+			}
+			n.Data = all.String()
+		default:
+			settleXML(n)
+		}
+		n = next
+	}
 }
 
 func parseHTML(b []byte) *markup {
@@ -137,13 +178,19 @@ func isXML(b []byte, contentType string) bool {
 	return strings.Contains(kind, "xml") || bytes.HasPrefix(bytes.TrimSpace(b), []byte("<?xml"))
 }
 
+// isXHTML reports whether the named characters of HTML may stand in a document, such as
+// &nbsp;: they are declared in the DTD of XHTML, which is not fetched.
+func isXHTML(b []byte, contentType string) bool {
+	head := bytes.ToLower(b[:min(len(b), 1024)])
+	return strings.Contains(strings.ToLower(contentType), "xhtml") || bytes.Contains(head, []byte("<!doctype html"))
+}
+
 // measureXML counts the nodes of a document and how deep they lie, by the tokens of
 // the decoder that parses it, so that nothing is hidden from it in a comment, a quote
-// or another charset. What is not well-formed is left to the parser to tell.
-func measureXML(b []byte, decode func(string, io.Reader) (io.Reader, error)) error {
-	d := xml.NewDecoder(bytes.NewReader(b))
-	d.CharsetReader = decode
-	depth, nodes, text := 0, 0, false
+// or another charset. It refuses what stands after the first element, too, which the
+// parser lets pass. What else is not well-formed is left to the parser to tell.
+func measureXML(d *xml.Decoder) error {
+	depth, nodes, text, root := 0, 0, false, false
 	for {
 		token, err := d.RawToken()
 		if err != nil {
@@ -153,11 +200,18 @@ func measureXML(b []byte, decode func(string, io.Reader) (io.Reader, error)) err
 		text = false
 		switch t := token.(type) {
 		case xml.StartElement:
+			if depth == 0 && root {
+				return errors.New("XML that goes on after its end")
+			}
+			root = true
 			depth++
 			nodes += 2 + len(t.Attr) // and the text after it
 		case xml.EndElement:
 			depth--
 		case xml.CharData:
+			if depth == 0 && root && len(bytes.TrimSpace(t)) > 0 {
+				return errors.New("XML that goes on after its end")
+			}
 			if text = true; after {
 				nodes++
 			}
@@ -401,8 +455,8 @@ func compileXPath(a *assertion, path string, p *uptime.Problems) {
 		if s.nodes && s.count != 1 {
 			actual = fmt.Sprintf("%d nodes, the first %q", s.count, clean(s.text, 100))
 		}
-		if !s.there {
-			return found{ok: absent, actual: "nothing there"}
+		if !s.there && (s.nodes || s.text == "" || a.Op == "exists" || absent) { // else false, which may be what is wanted
+			return found{ok: absent, actual: cmp.Or(s.text, "nothing there")}
 		}
 		return found{ok: test(s), actual: actual}
 	}
@@ -450,7 +504,10 @@ func xpathTest(a *assertion, path string, p *uptime.Problems) func(selection) bo
 	if holds, ok := comparison(a.Op); ok && json.Unmarshal(a.Value, &want) == nil && want != nil {
 		return func(s selection) bool {
 			got, err := strconv.ParseFloat(s.text, 64)
-			return err == nil && holds(cmp.Compare(got, *want)) || err != nil && a.Op == "ne"
+			if err != nil || math.IsNaN(got) { // which cmp puts before every number
+				return a.Op == "ne"
+			}
+			return holds(cmp.Compare(got, *want))
 		}
 	}
 	if slices.Contains(orderOps, a.Op) {
