@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -314,8 +315,8 @@ func timeSources() map[string]source {
 // expires.
 func compileCertDays(a *assertion, path string, p *uptime.Problems) {
 	a.stage, a.reason = stageEnd, uptime.TLSExpiring
-	var days float64
-	if json.Unmarshal(a.Value, &days) != nil {
+	days, ok := numberValue(a.Value)
+	if !ok {
 		p.Add(path+".value", "must be a number of days")
 		return
 	}
@@ -359,6 +360,21 @@ func comparison(op string) (holds func(int) bool, ok bool) {
 func stringValue(raw json.RawMessage) (string, bool) {
 	var s string
 	return s, json.Unmarshal(raw, &s) == nil && len(raw) > 0 && raw[0] != 'n'
+}
+
+// numberValue is a JSON number. Null is none, although encoding/json takes it for 0.
+func numberValue(raw json.RawMessage) (float64, bool) {
+	var n *float64
+	if json.Unmarshal(raw, &n) != nil || n == nil {
+		return 0, false
+	}
+	return *n, true
+}
+
+// countValue is a whole number, 0 or more.
+func countValue(raw json.RawMessage) (int, bool) {
+	n, ok := numberValue(raw)
+	return int(n), ok && n >= 0 && n <= math.MaxInt32 && n == math.Trunc(n)
 }
 
 func badOp(a *assertion, path string, p *uptime.Problems, ops ...string) {

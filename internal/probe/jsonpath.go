@@ -330,8 +330,8 @@ func jsonTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
 
 // lengthTest counts characters of a string, items of an array, keys of an object.
 func lengthTest(a *assertion, path string, p *uptime.Problems) func(any) bool {
-	var n int
-	if json.Unmarshal(a.Value, &n) != nil || n < 0 {
+	n, ok := countValue(a.Value)
+	if !ok {
 		p.Add(path+".value", "must be a whole number, 0 or more")
 		return nil
 	}

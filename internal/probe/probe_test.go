@@ -67,6 +67,11 @@ func TestCompileNamesEveryWrongField(t *testing.T) {
 		"a path that is none":       {with("json", "status", "exists", nil), "assertions[0].property", "$"},
 		"a path that costs":         {with("json", "$..a..b", "exists", nil), "assertions[0].property", ".."},
 		"a filter that costs":       {with("json", "$[?$..a]", "exists", nil), "assertions[0].property", "filter"},
+		"days that are null":        {with("cert_days", "", "ge", nil), "assertions[0].value", "number"},
+		"a length that is null":     {with("json", "$.a", "min_length", nil), "assertions[0].value", "whole"},
+		"a count that is null":      {with("xpath", "//a", "min_length", nil), "assertions[0].value", "whole"},
+		"a length and a half":       {with("json", "$.a", "length", 1.5), "assertions[0].value", "whole"},
+		"rows that are null":        {uptime.Monitor{Type: "mysql", Target: "db.example:3306", Assertions: []uptime.Assertion{assert("rows", "", "ge", nil)}}, "assertions[0].value", "number"},
 		"an unknown severity":       {uptime.Monitor{Type: "http", Target: "http://example.com", Assertions: []uptime.Assertion{{Source: "status", Op: "in", Value: json.RawMessage(`"200"`), Severity: "bad"}}}, "assertions[0].severity", "degraded"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -64,8 +64,8 @@ func compileText(reason uptime.Reason, get func(*facts) (v string, ok bool)) com
 func numberSource(name, about, unit string, reason uptime.Reason) source {
 	return source{about: about, ops: numberOps, compile: func(a *assertion, path string, p *uptime.Problems) {
 		a.stage, a.reason = stageEnd, reason
-		var want float64
-		if json.Unmarshal(a.Value, &want) != nil {
+		want, ok := numberValue(a.Value)
+		if !ok {
 			p.Add(path+".value", "must be a number")
 			return
 		}
@@ -104,8 +104,8 @@ func listSource(name, about string, reason uptime.Reason) source {
 func listTest(a *assertion, path string, p *uptime.Problems) func([]string) bool {
 	switch a.Op {
 	case "length", "min_length", "max_length":
-		n, err := strconv.Atoi(string(a.Value))
-		if err != nil || n < 0 {
+		n, ok := countValue(a.Value)
+		if !ok {
 			p.Add(path+".value", "must be a whole number, 0 or more")
 			return nil
 		}

@@ -3,7 +3,6 @@ package probe
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -487,8 +486,8 @@ func xpathTest(a *assertion, path string, p *uptime.Problems) func(selection) bo
 	case "not_exists":
 		return func(selection) bool { return false }
 	case "length", "min_length", "max_length":
-		n, err := strconv.Atoi(string(a.Value))
-		if err != nil || n < 0 {
+		n, ok := countValue(a.Value)
+		if !ok {
 			p.Add(path+".value", "must be a whole number, 0 or more")
 			return nil
 		}
@@ -500,14 +499,14 @@ func xpathTest(a *assertion, path string, p *uptime.Problems) func(selection) bo
 			return holds(cmp.Compare(utf8.RuneCountInString(s.text), n))
 		}
 	}
-	var want *float64
-	if holds, ok := comparison(a.Op); ok && json.Unmarshal(a.Value, &want) == nil && want != nil {
+	want, isNumber := numberValue(a.Value)
+	if holds, ok := comparison(a.Op); ok && isNumber {
 		return func(s selection) bool {
 			got, err := strconv.ParseFloat(s.text, 64)
 			if err != nil || math.IsNaN(got) { // which cmp puts before every number
 				return a.Op == "ne"
 			}
-			return holds(cmp.Compare(got, *want))
+			return holds(cmp.Compare(got, want))
 		}
 	}
 	if slices.Contains(orderOps, a.Op) {
