@@ -116,6 +116,9 @@ func (c *command) header(v string) error {
 	}
 	name, value, ok := strings.Cut(v, ":")
 	value = strings.TrimSpace(value)
+	if empty, found := strings.CutSuffix(name, ";"); found && !ok && empty != "" { // curl's form of a header without a value
+		return c.setHeader(empty, "")
+	}
 	switch name = strings.TrimSpace(name); {
 	case !ok || name == "":
 		return errors.New(`must be written "Name: value"`)
