@@ -151,8 +151,8 @@ func sqlserverQueryFault(r *session, wire *tdsDialer, err error) *fault {
 // (https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors).
 func sqlserverNotReady(number int32) bool {
 	switch number {
-	case 921, 922, 927, 976, 983, // the database recovers, is restored or is on a secondary that does not serve
-		6005, 17142, 18401, 18451, // the server stops, pauses, upgrades or is in single-user mode
+	case 921, 922, 927, 942, 952, 976, 983, // the database recovers, is restored, offline, in transition or on a secondary that does not serve
+		6005, 17142, 17187, 17188, 18401, 18451, 18461, // the server stops, pauses, starts, upgrades, or lets only administrators, or one, in
 		17189, 17809, 10928, 10929, // no threads, connections or resources
 		40197, 40501, 40613, 49918, 49919, 49920: // Azure: moves or is busy
 		return true
