@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -105,12 +106,12 @@ func signal(text string) (uptime.Ping, bool) {
 // push is Uptime Kuma's form: ?status=up|down&msg=…&ping=milliseconds, answered in
 // JSON. Like there, any other status than up is a failure.
 func (s *server) push(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	p := uptime.Ping{Body: q.Get("msg")}
-	if status := q.Get("status"); status != "" && status != "up" {
+	q := pushQuery(r.URL.RawQuery)
+	p := uptime.Ping{Body: q["msg"]}
+	if status := q["status"]; status != "" && status != "up" {
 		p.Kind = uptime.PingFail
 	}
-	if ms, err := strconv.ParseFloat(q.Get("ping"), 64); err == nil && ms > 0 && ms < 1e9 {
+	if ms, err := strconv.ParseFloat(q["ping"], 64); err == nil && ms > 0 && ms < 1e9 {
 		p.Took = time.Duration(ms * float64(time.Millisecond))
 	}
 	status, said := s.receive(w, r, p)
@@ -124,6 +125,24 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(out) // the client is gone: nobody to tell
+}
+
+// pushQuery reads a query as senders write it by hand: a value may hold a semicolon or a
+// lone percent sign. url.ParseQuery drops such a pair, and a status that is not there
+// would be a success. Of a name that comes twice the first counts.
+func pushQuery(raw string) map[string]string {
+	out := map[string]string{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		name, text, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(text)
+		if err != nil {
+			value = text
+		}
+		if _, ok := out[name]; !ok {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // receive keeps a ping and says what to answer. It is kept before the rest of a large

@@ -162,6 +162,9 @@ func TestAPingSaysWhatItsPathSays(t *testing.T) {
 		{"GET", push, "", uptime.Ping{}, 1},
 		{"GET", push + "?status=up&msg=OK&ping=12.5", "", uptime.Ping{Body: "OK", Took: 12500000}, 1},
 		{"POST", push + "?status=down&msg=bad&ping=NaN", "", uptime.Ping{Kind: uptime.PingFail, Body: "bad"}, 1},
+		{"GET", push + "?status=down;msg=bad", "", uptime.Ping{Kind: uptime.PingFail}, 1},
+		{"GET", push + "?status=%&msg=a%20b", "", uptime.Ping{Kind: uptime.PingFail, Body: "a b"}, 1},
+		{"GET", push + "?status=down&msg=disk+95%;full", "", uptime.Ping{Kind: uptime.PingFail, Body: "disk+95%;full"}, 1},
 	} {
 		before := w.jobs()
 		res, body := w.do("", tt.method, tt.path, tt.body, "Content-Type", "text/plain", "Content-Encoding", "gzip")
@@ -171,8 +174,8 @@ func TestAPingSaysWhatItsPathSays(t *testing.T) {
 			t.Errorf("%s %s: got %d %q, %.200v and %d checks; want %.200v and %d", tt.method, tt.path, res.StatusCode, body, got, w.jobs()-before, tt.want, tt.jobs)
 		}
 	}
-	if _, n := w.store.last(); n != 12 {
-		t.Errorf("%d pings are kept, want 12", n)
+	if _, n := w.store.last(); n != 15 {
+		t.Errorf("%d pings are kept, want 15", n)
 	}
 	if log := w.log.String(); strings.Contains(log, w.ping[len("/ping/"):]) {
 		t.Errorf("the log holds the secret: %s", log)
