@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,9 @@ const (
 	maxXPathSteps  = 1_000_000 // moves from node to node: a tenth of a second or so
 )
 
+// xml11 ends with the last digit of the version.
+var xml11 = regexp.MustCompile(`^\x{feff}?\s*<\?xml\s+version\s*=\s*["']1\.1`)
+
 var errXPathSteps = errors.New("an expression that takes too long on this document")
 
 // markup is a body as a tree, parsed when the first assertion asks for it.
@@ -52,6 +56,10 @@ func parseMarkup(b []byte, contentType string) *markup {
 	}
 	if !isXML(b, contentType) {
 		return parseHTML(b)
+	}
+	if at := xml11.FindIndex(b); at != nil { // the decoder knows 1.0 alone, which differs in odd characters
+		b = bytes.Clone(b)
+		b[at[1]-1] = '0'
 	}
 	decode := charset.NewReaderLabel
 	if utf8.Valid(b) { // decoded already, whatever its first line says

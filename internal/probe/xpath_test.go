@@ -65,6 +65,7 @@ func TestXPathAssertions(t *testing.T) {
 		"named characters of XHTML":        {handle: typed("application/xhtml+xml", `<html xmlns="http://www.w3.org/1999/xhtml"><p>&eacute;</p></html>`), assertions: x("//p", "eq", "é"), verdict: up},
 		"named characters of a doctype":    {handle: typed("text/xml", `<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "x.dtd"><html><p>&eacute;</p></html>`), assertions: x("//p", "eq", "é"), verdict: up},
 		"named characters of no XML":       {handle: typed("text/xml", `<a>&eacute;</a>`), assertions: x("/a", "exists", nil), verdict: down, reason: uptime.XML},
+		"XML 1.1":                          {handle: typed("text/xml", `<?xml version="1.1" encoding="UTF-8"?><a>x</a>`), assertions: x("/a", "eq", "x"), verdict: up},
 		"XML with a second document":       {handle: typed("text/xml", `<a/><b/>`), assertions: x("/a", "exists", nil), verdict: down, reason: uptime.XML},
 		"XML with text after it":           {handle: typed("text/xml", "<a/>\nFatal error"), assertions: x("/a", "exists", nil), verdict: down, reason: uptime.XML},
 		"XML with a comment after it":      {handle: typed("text/xml", "\ufeff<a/>\n<!--x-->\n"), assertions: x("/a", "exists", nil), verdict: up},
