@@ -360,9 +360,19 @@ func jsonEqual(a, b any) bool {
 	_, aText := a.(string)
 	_, bText := b.(string)
 	if aText != bText {
-		return plainText(a) == plainText(b)
+		return plainText(a) == plainText(b) || spells(a, b) || spells(b, a)
 	}
 	return reflect.DeepEqual(a, b)
+}
+
+// spells reports whether a text is a number, perhaps with more zeros than it needs.
+func spells(text, n any) bool {
+	s, ok := text.(string)
+	if _, isNumber := number(n); !ok || !isNumber {
+		return false
+	}
+	c, ok := jsonCompare(parseJSON([]byte(s)).value, n)
+	return ok && c == 0
 }
 
 // jsonCompare orders two numbers or two strings; anything else is not comparable.
@@ -435,10 +445,14 @@ func plainText(v any) string {
 	return compactJSON(v)
 }
 
+// compactJSON is a value as JSON, in which < > and & stand for themselves: patterns
+// look for them.
 func compactJSON(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		return "a value that is not JSON"
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -83,7 +83,7 @@ func TestWhatIsNoJSONPathIsRefused(t *testing.T) {
 	}
 }
 
-func TestJSONNumbersAreComparedByValue(t *testing.T) {
+func TestJSONValuesAreComparedByValue(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		doc, op, value string
@@ -110,6 +110,12 @@ func TestJSONNumbersAreComparedByValue(t *testing.T) {
 		{"null", "eq", `"null"`, true},
 		{"null", "lt", "1", false},
 		{"[]", "length", "0", true},
+		{"1.5", "eq", `"1.50"`, true},
+		{`"1.50"`, "eq", "1.5", true},
+		{`"1.50"`, "eq", `"1.5"`, false}, // two texts
+		{`"x"`, "eq", "0", false},
+		{`{"k":"a<b&c"}`, "matches", `"a<b&c"`, true},
+		{`["<script"]`, "not_matches", `"<script"`, false},
 		{"[18446744073709551615]", "contains", "18446744073709551614", false},
 	} {
 		a := compileAssertions([]uptime.Assertion{{Source: "json", Property: "$", Op: c.op, Value: json.RawMessage(c.value)}}, map[string]source{"json": {property: "x", compile: compileJSON}}, &uptime.Problems{})
