@@ -35,10 +35,10 @@ func FuzzResponse(f *testing.F) {
 			_, _ = server.Read(make([]byte, 64<<10))
 			_, _ = bytes.NewReader(response).WriteTo(server)
 		}()
-		r := &httpRun{httpCheck: hc, session: session{base: &hc.common}, scratch: hc.scratch.get(), hop: hop{target: hc.common.target, method: "GET", own: true}}
+		r := &httpRun{httpCheck: hc, session: session{base: &hc.common}, scratch: hc.scratch.get(), hop: hop{target: hc.common.target, method: "GET", own: true}, wire: &notedConn{Conn: client}}
 		r.begin(t.Context(), Attempt{})
 		defer r.end()
-		again, fault := r.talk(client, hc.request)
+		again, fault := r.talk(r.wire, hc.request)
 		if out := r.conclude(fault, time.Since(r.start), r.describe); !again && out.Verdict == uptime.VerdictUnknown {
 			t.Errorf("%s %s for %q", out.Reason, out.Message, response)
 		}
