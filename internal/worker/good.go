@@ -20,6 +20,40 @@ const (
 	goodFirst  = 10 * time.Minute
 )
 
+// However many are due, one check of goodShare brings its evidence, so that a worker
+// which is given thousands of monitors at once, or sees them recover, spends its time
+// on checks; goodBurst may at any time, which is all that a small installation needs.
+const (
+	goodShare = 100
+	goodBurst = 50
+)
+
+// goodBudget is what the good checks of a process may bring. The zero value allows a
+// whole burst. It is safe for concurrent use.
+type goodBudget struct {
+	spent atomic.Int64 // goodShare for each that was brought, less one for each check since
+}
+
+// check notes one that was made.
+func (b *goodBudget) check() {
+	if b.spent.Load() > 0 {
+		b.spent.Add(-1)
+	}
+}
+
+// take reports whether a check may bring its evidence.
+func (b *goodBudget) take() bool {
+	for {
+		spent := b.spent.Load()
+		if spent > (goodBurst-1)*goodShare {
+			return false
+		}
+		if b.spent.CompareAndSwap(spent, spent+goodShare) {
+			return true
+		}
+	}
+}
+
 // goodEvidence is when the evidence of the next good check of one monitor is wanted.
 type goodEvidence struct {
 	due atomic.Int64 // Unix µs; 0: the monitor was not up yet

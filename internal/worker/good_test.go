@@ -79,3 +79,31 @@ func TestTheFirstEvidenceIsSpread(t *testing.T) {
 		}
 	}
 }
+
+// Five thousand are due at once: a burst is brought, then one of a hundred checks, and
+// the rest comes in its turn.
+func TestEvidenceOfGoodChecksIsAShareOfAll(t *testing.T) {
+	t.Parallel()
+	var b goodBudget
+	brought := func(checks int) (n int) {
+		for range checks {
+			b.check()
+			if b.take() {
+				n++
+			}
+		}
+		return n
+	}
+	if n := brought(1000); n < goodBurst || n > goodBurst+1000/goodShare+1 {
+		t.Errorf("%d of the first 1000 checks brought evidence, want a burst of %d and 1 of %d", n, goodBurst, goodShare)
+	}
+	if n := brought(100_000); n < 950 || n > 1050 {
+		t.Errorf("%d of 100,000 checks brought evidence, want about 1000", n)
+	}
+	for range 2 * goodBurst * goodShare { // nothing is due for a while
+		b.check()
+	}
+	if n := brought(goodBurst); n != goodBurst {
+		t.Errorf("%d of %d checks brought evidence after a while, want all", n, goodBurst)
+	}
+}

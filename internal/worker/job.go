@@ -178,8 +178,9 @@ func (w *Worker) run(work context.Context, t *task, attempt int, leave func()) (
 			leave()
 		}
 	}()
+	w.goods.check()
 	return t.c.check.Run(work, probe.Attempt{
-		Number: attempt, Evidence: t.c.good.wanted(time.Now()),
+		Number: attempt, Evidence: t.c.good.wanted(time.Now()) && w.goods.take(),
 		// The first attempt of a slot confirms, too, when slots come faster than
 		// confirmations, and when there are to be none.
 		Diagnose: t.c.suspect.Load() || t.c.monitor.Confirm.Failures == 0,

@@ -102,6 +102,7 @@ type Worker struct {
 	watch *watchdog
 	own   *trouble
 	crowd crowd
+	goods goodBudget
 
 	lacks sync.Once // tells that others can make checks that this process cannot
 
