@@ -22,19 +22,10 @@ func rudeTarget(t testing.TB, answer func(net.Conn)) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = c.Read(make([]byte, 4096)) // the request, or a part of it
-				answer(c)
-			}()
-		}
-	}()
+	testenv.Serve(ln, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096)) // the request, or a part of it
+		answer(c)
+	})
 	return "http://" + ln.Addr().String()
 }
 
@@ -61,7 +52,7 @@ func failing(t testing.TB) map[string]string {
 		"refused":       "http://" + testenv.Addr(t),
 		"no such name":  "http://nothing.invalid/",
 		"hangs":         rudeTarget(t, hangs),
-		"reset":         rudeTarget(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }),
+		"reset":         rudeTarget(t, testenv.Reset),
 		"closes":        rudeTarget(t, func(net.Conn) {}),
 		"untrusted":     tlsServer.URL,
 		"no TLS":        "https" + notFound.URL[len("http"):],
