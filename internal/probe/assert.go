@@ -393,7 +393,7 @@ func (f found) fault(a *assertion) *fault {
 	}
 	switch f.cut {
 	case errBusy:
-		return unknown(uptime.Starved, "This machine was too busy to judge the assertion on %s in time.", clean(a.Source, 100))
+		return unknown(uptime.Starved, "This machine had no time left to judge the assertion on %s: it was busy, or the assertions before took it all.", clean(a.Source, 100))
 	case errCostly:
 		return unknown(uptime.BadConfig, "The assertion on %s takes too long on this answer; make its pattern or path simpler.", clean(a.Source, 100))
 	}

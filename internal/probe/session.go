@@ -388,7 +388,7 @@ func (r *session) judge(upTo stage) *fault {
 			continue
 		}
 		if time.Since(r.deadline) > cutAfter {
-			r.results[i] = found{cut: errBusy} // or those before took it all: the first fault is theirs
+			r.results[i] = found{cut: errBusy} // or those before took it all; if one of them was cut, its fault is told
 		} else {
 			r.results[i] = a.evaluate(&r.facts)
 		}
